@@ -1,0 +1,81 @@
+"""Train, generate, verify on one table, and compare with its held-out patients.
+
+python -m benchmarks.real_table TABLE --schema SCHEMA --updates 1500 --work runs/bench --json benchmarks/results/x.json
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import data, machine
+from hg3 import disk, generate, train, verify_release
+from hg3.release.compare import compare_release
+
+
+def measure(
+    table: Path, schema: str, changes: dict[str, str], updates: int, patients: int, work: Path
+) -> dict[str, Any]:
+    """Return the comparison of a release of `patients` patients after `updates` updates, with its seconds."""
+    run, release = work / "run", work / "release"
+    seconds = {}
+    started = time.perf_counter()
+    train(table, run, schema, changes=changes, updates=updates, resume=run.exists(), report=_tell)
+    seconds["train"] = time.perf_counter() - started
+    started = time.perf_counter()
+    generate(run, release, patients)
+    seconds["generate"] = time.perf_counter() - started
+    verified = verify_release(release, recompute=1, run=run)
+    scores = compare_release(release, run, work / "marginals.png")
+    return {
+        "data": data(table),
+        "schema": schema,
+        "updates": updates,
+        "changes": changes,
+        "rows": verified.rows,
+        "seconds": {key: round(value, 1) for key, value in seconds.items()},
+        **scores,
+        "machine": machine(),
+    }
+
+
+def _tell(entry: dict[str, Any]) -> None:
+    if "validation" in entry:
+        print(f"update {entry['update']} of {entry['total']}, validation loss {entry['validation']:.4f}", flush=True)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print one line a column: its distance and the ceiling, and its missing rate where cells may be missing."""
+    print(f"{'column':<18}{'measure':<9}{'synthetic':>10}{'ceiling':>10}{'missing':>10}{'real':>8}")
+    for measure in ("tv", "ks"):
+        for column, distance in result[measure].items():
+            made, real = (result[key].get(column) for key in ("missing", "missing_real"))
+            shown = "" if made is None else f"{made:>10.3f}{real:>8.3f}"
+            print(f"{column:<18}{measure:<9}{distance:>10.4f}{result[f'{measure}_ceiling'][column]:>10.4f}{shown}")
+    print(
+        f"record length: KS {result['length_ks']:.4f} (ceiling {result['length_ks_ceiling']:.4f}), mean "
+        f"{result['length_mean']:.1f} (real {result['length_mean_real']:.1f})"
+    )
+    print(f"times without a row: {result['gap_share']:.4f} (real {result['gap_share_real']:.4f})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--schema", required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--updates", type=int, required=True)
+    parser.add_argument("--patients", type=int, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--json", type=Path, required=True)
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    changes = dict(change.split("=", 1) for change in given.set)
+    result = measure(given.table, given.schema, changes, given.updates, given.patients, given.work)
+    print_table(result)
+    disk.write_text(given.json, json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""hg3: synthetic longitudinal health data that people can trust.
+
+Each verb of the command line is one function here: simulate, check, train, describe_model, generate, verify_release,
+export_csv, load, demo, doctor. They are imported when first used, so that `import hg3` is quick.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hg3.demo import demo
+    from hg3.doctor import doctor
+    from hg3.release.export import export_csv
+    from hg3.release.load import load
+    from hg3.release.verify import verify_release
+    from hg3.release.writer import generate
+    from hg3.table.checks import check
+    from hg3.table.cohorts.art_hiv import simulate
+    from hg3.training.describe import describe_model
+    from hg3.training.run import train
+
+__version__ = version("hg3")
+
+_HOMES = {
+    "check": "hg3.table.checks",
+    "demo": "hg3.demo",
+    "describe_model": "hg3.training.describe",
+    "doctor": "hg3.doctor",
+    "export_csv": "hg3.release.export",
+    "generate": "hg3.release.writer",
+    "load": "hg3.release.load",
+    "simulate": "hg3.table.cohorts.art_hiv",
+    "train": "hg3.training.run",
+    "verify_release": "hg3.release.verify",
+}
+
+__all__ = [
+    "__version__",
+    "check",
+    "demo",
+    "describe_model",
+    "doctor",
+    "export_csv",
+    "generate",
+    "load",
+    "simulate",
+    "train",
+    "verify_release",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hg3' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,357 @@
+"""The command line: one verb a function, no logic of its own."""
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hg3 import __version__
+from hg3.errors import ConfigError, Hg3Error, TableError
+
+STOPPED = 130  # a training that a signal ended: whole, and to be resumed
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Synthetic longitudinal health data that people can trust.",
+)
+cohort = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Stand-in cohorts.")
+schema = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Schemas of tables.")
+model = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Networks.")
+release = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Finished releases.")
+for name, part in (("cohort", cohort), ("schema", schema), ("model", model), ("release", release)):
+    app.add_typer(part, name=name)
+
+OutOption = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+SchemaOption = Annotated[str, typer.Option("--schema", help="A shipped schema's name or the path of one.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Of the preset: network.width=64; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run hg3; what a user can mend ends in one sentence and exit status 2."""
+    warnings.showwarning = lambda message, *_, **__: _warn(str(message))
+    try:
+        app()
+    except Hg3Error as error:
+        _end(str(error))
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = f" ({error.filename})" if error.filename else ""
+        what = os.strerror(error.errno) if error.errno else error.strerror or type(error).__name__
+        _end(f"the system refused: {what}{where}; nothing half-written was left")
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
+
+
+def _end(sentence: str) -> None:
+    print(f"hg3: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _warn(sentence: str) -> None:
+    print(f"hg3: warning: {sentence}", file=sys.stderr)
+
+
+@app.command("demo")
+def demo_command(
+    out: OutOption,
+    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 5.0,
+) -> None:
+    """Make a stand-in cohort, train on it, generate 1,000 patients, verify and compare: the main job end to end.
+
+    \b
+    Example: hg3 demo --out runs/demo
+    """
+    from hg3.demo import demo
+
+    with _progress() as bars:
+        summary = demo(out, minutes, report=bars)
+    _print_scores(summary)
+    print(f"{summary['patients']:,} patients in {out}/release, verified; {summary['seconds']:.0f} s in all")
+
+
+@cohort.command("simulate")
+def cohort_simulate(
+    name: Annotated[str, typer.Argument(help="Which cohort: art-hiv.")],
+    out: OutOption,
+    patients: Annotated[int, typer.Option(help="How many patients.")] = 8_916,
+    seed: Annotated[int, typer.Option(help="Whole number that fixes them.")] = 0,
+    truth: Annotated[str, typer.Option(help="What it is calibrated to: published or euresist.")] = "published",
+) -> None:
+    """Simulate a stand-in cohort, for those who have none: no real patient is in it.
+
+    \b
+    Example: hg3 cohort simulate art-hiv --patients 1000 --seed 1 --out cohort.parquet
+    """
+    from hg3.table.cohorts.art_hiv import simulate
+    from hg3.table.write import write_table
+
+    if name != "art-hiv":
+        raise ConfigError(f"cohort {name!r} is unknown; there is art-hiv")
+    write_table(simulate(patients, seed, truth), out)
+    print(f"{patients:,} simulated patients in {out}")
+
+
+@schema.command("check")
+def schema_check(
+    table: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet, long format.")],
+    schema: SchemaOption,
+) -> None:
+    """Hold a table against a schema; everything wrong in one run, counts and row positions, never a value.
+
+    \b
+    Example: hg3 schema check cohort.parquet --schema art-hiv-v2
+    """
+    from hg3.table.checks import check
+
+    found = check(table, schema)
+    for sentence in found.warnings:
+        _warn(sentence)
+    for sentence in found.errors:
+        print(f"- {sentence}")
+    if found.errors:
+        raise TableError(f"{table} does not fit schema {schema}: {len(found.errors)} findings, listed above")
+    print(f"{table} fits schema {schema}")
+
+
+@app.command("train")
+def train_command(
+    table: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet, long format.")],
+    out: OutOption,
+    schema: Annotated[str | None, typer.Option(help="A shipped schema's name or the path of one.")] = None,
+    preset: Annotated[str, typer.Option(help="A shipped preset's name or the path of one.")] = "hg3",
+    changes: SetOption = [],  # noqa: B006  typer copies it
+    updates: Annotated[int | None, typer.Option(help="How many updates; the reproducible way.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="How many minutes instead.", min=0.01)] = None,
+    seed: Annotated[int, typer.Option(help="Of the split, the weights and the noise.", min=0)] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+) -> None:
+    """Train a model on a table and leave a private run folder; SIGTERM or Ctrl-C stops it at a checkpoint.
+
+    \b
+    Example: hg3 train cohort.parquet --schema art-hiv-v2 --updates 2000 --out runs/art
+    """
+    from hg3.training.run import train
+
+    pairs = dict(_pair(change) for change in changes)
+    with _progress() as bars:
+        finished = train(
+            table,
+            out,
+            schema,
+            preset,
+            pairs,
+            updates,
+            minutes,
+            seed,
+            resume,
+            lambda e: bars("train", e),
+            _warn,
+        )
+    if not finished:
+        print(f"stopped at a checkpoint; go on with: hg3 train {table} --out {out} --resume", file=sys.stderr)
+        sys.exit(STOPPED)
+    print(f"trained; run in {out}, loss curve in {out}/loss.png")
+
+
+def _pair(change: str) -> tuple[str, str]:
+    key, equals, value = change.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {change!r} was given; it takes KEY=VALUE, for example network.width=64")
+    return key, value
+
+
+@model.command("describe")
+def model_describe(
+    schema: SchemaOption,
+    preset: Annotated[str, typer.Option(help="A shipped preset's name or the path of one.")] = "hg3",
+    changes: SetOption = [],  # noqa: B006  typer copies it
+    as_json: JsonOption = False,
+) -> None:
+    """Show a network: parameters, channels, and length and shape at every stage.
+
+    \b
+    Example: hg3 model describe --preset hg3 --schema art-hiv-v2
+    """
+    from hg3.training.describe import describe_model
+
+    found = describe_model(preset, schema, dict(_pair(change) for change in changes))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    length = f"{found['length']} times, padded to {found['padded_length']}"
+    print(f"preset {found['preset']} on schema {found['schema']}: {found['parameters']:,} parameters, {length}")
+    _print_table(
+        f"{found['static_channels']} static and {found['dynamic_channels']} dynamic channels",
+        found["channels"],
+    )
+    _print_table("one patient through the network", found["stages"])
+
+
+@app.command("generate")
+def generate_command(
+    run: Annotated[Path, typer.Argument(help="The folder that hg3 train made.")],
+    out: OutOption,
+    patients: Annotated[int, typer.Option(help="How many patients.")],
+    seed: Annotated[int, typer.Option(help="Whole number that fixes the release.")] = 0,
+    solver: Annotated[str | None, typer.Option(help="dpm++ or ancestral; the preset's if absent.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Network calls a patient; the preset's if absent.")] = None,
+    shard: Annotated[str, typer.Option(help="I/N: make every N-th part from the I-th on.")] = "1/1",
+    mix: Annotated[bool, typer.Option("--mix", help="Go on under another device, torch or precision.")] = False,
+) -> None:
+    """Generate a release: the same bytes for any shards, in any order, through kills. Call it again to go on.
+
+    \b
+    Example: hg3 generate runs/art --patients 1000 --seed 7 --solver dpm++ --steps 20 --out releases/art
+    """
+    from hg3.release.writer import generate
+
+    with _progress() as bars:
+        complete = generate(
+            run, out, patients, seed, solver, steps, _shard(shard), mix, report=lambda e: bars("generate", e)
+        )
+    print(f"{patients:,} patients in {out}" if complete else f"shard {shard} is done; others are not yet")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdigit() or not count.isdigit():
+        raise ConfigError(f"--shard {text!r} was given; it takes I/N, for example 2/7")
+    return int(index), int(count)
+
+
+@release.command("verify")
+def release_verify(
+    folder: Annotated[Path, typer.Argument(help="The folder that hg3 generate made.")],
+    recompute: Annotated[int, typer.Option(help="Random patients whose blocks are generated anew.", min=0)] = 0,
+    run: Annotated[Path | None, typer.Option(help="The run, for --recompute.")] = None,
+) -> None:
+    """Check sums, manifest and every row of a release; with --recompute, compare patients generated anew.
+
+    \b
+    Example: hg3 release verify releases/art --recompute 3 --run runs/art
+    """
+    from hg3.release.verify import verify_release
+
+    found = verify_release(folder, recompute, run)
+    print(f"{folder} verifies: {found.files} files, {found.patients:,} patients, {found.rows:,} rows")
+    if found.recomputed_patients:
+        print(f"{found.recomputed_patients} patients computed anew are equal: {found.recomputed_equal}")
+
+
+@release.command("export")
+def release_export(
+    folder: Annotated[Path, typer.Argument(help="The folder that hg3 generate made.")],
+    csv: Annotated[Path, typer.Option("--csv", help="The file to write; .gz compresses.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write a release as one CSV file.
+
+    \b
+    Example: hg3 release export releases/art --csv art.csv.gz
+    """
+    from hg3.release.export import export_csv
+
+    print(f"written to {export_csv(folder, csv, force)}")
+
+
+@app.command("doctor")
+def doctor_command(as_json: JsonOption = False) -> None:
+    """Show versions, device and which implementation of the reverse step is live.
+
+    \b
+    Example: hg3 doctor --json
+    """
+    from hg3.doctor import doctor
+
+    found = doctor()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for key, value in found.items():
+        shown = ", ".join(f"{k} {v or 'absent'}" for k, v in value.items()) if isinstance(value, dict) else value
+        print(f"{key:<13} {shown}")
+
+
+@app.command("version")
+def version_command() -> None:
+    """Print the version.
+
+    \b
+    Example: hg3 version
+    """
+    print(__version__)
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(*rows[0], title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def _print_scores(summary: dict[str, Any]) -> None:
+    rows = [
+        {
+            "column": column,
+            "measure": measure.upper(),
+            "synthetic": f"{distance:.3f}",
+            "real ceiling": f"{summary[f'{measure}_ceiling'][column]:.3f}",
+        }
+        for measure in ("tv", "ks")
+        for column, distance in summary[measure].items()
+    ]
+    _print_table("distance to held-out patients, and what as many real patients reach (95th percentile)", rows)
+    print(f"static constancy {summary['static_constancy']:.3f}, rejected {summary['rejected']}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """Yield a function of (stage, numbers) that draws live bars on standard error, with time left."""
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    bars = Progress(*columns, console=Console(stderr=True))
+    started: dict[str, float] = {}
+    tasks: dict[str, Any] = {}
+
+    def update(stage: str, entry: dict[str, Any]) -> None:
+        bars.start()  # not before there is something to draw: a refusal has standard error to itself
+        if stage not in tasks:
+            started[stage] = time.perf_counter()
+            tasks[stage] = bars.add_task(stage, total=1, note="")
+        seconds = max(time.perf_counter() - started[stage], 1e-9)
+        if stage == "train":
+            rate = f"{entry['update'] / seconds:.1f} updates/s"
+            note = f"loss {entry['loss']:.3f}, {rate}" + (f", {entry['skipped']} skipped" if entry["skipped"] else "")
+            bars.update(tasks[stage], completed=entry["update"], total=entry["total"], note=note)
+        elif stage == "generate":
+            note = f"{entry['patients'] / seconds:.0f} patients/s"
+            bars.update(tasks[stage], completed=entry["patients"], total=entry["of"], note=note)
+        else:
+            bars.update(tasks[stage], completed=1, note="")
+
+    try:
+        yield update
+    finally:
+        if tasks:
+            bars.stop()

@@ -1,0 +1,161 @@
+"""Presets: everything about the model and its training, plain TOML, validated; nothing about a table."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hg3.errors import ConfigError
+
+FORMAT = 1
+Head = Literal["eps", "v", "x_0", "logits"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScheduleConfig(_Part):
+    """The noise schedule; `allow_terminal_signal` accepts one that never reaches pure noise."""
+
+    kind: Literal["cosine"] = "cosine"
+    steps: int = Field(default=500, ge=2, le=2**20)
+    allow_terminal_signal: bool = False
+
+
+class NetworkConfig(_Part):
+    """The U-Net: channels at every level, levels that halve the length, attention heads at the bottom."""
+
+    width: int = Field(default=96, ge=8)
+    levels: int = Field(default=3, ge=1, le=8)
+    heads: int = Field(default=4, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class HeadsConfig(_Part):
+    """What the network predicts for reals and for categories."""
+
+    real: Literal["v"] = "v"
+    category: Literal["logits"] = "logits"
+
+
+class LossConfig(_Part):
+    """`fill_weight`: weight of cells without a value; `column_cap`: how much a rare column's cells may weigh."""
+
+    fill_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    column_cap: float = Field(default=5.0, ge=1)
+
+
+class TrainingConfig(_Part):
+    """How weights are found; `precision` auto is bfloat16 or float16 where the device has it, else float32."""
+
+    batch: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    warmup: int = Field(default=100, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    clip: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    validate_every: int = Field(default=250, ge=1)
+    patience: int = Field(default=8, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+
+
+class SamplingConfig(_Part):
+    """The solver and its network calls, where `hg3 generate` names none."""
+
+    solver: Literal["dpm++", "ancestral"] = "dpm++"
+    steps: int = Field(default=20, ge=2)
+
+
+class Preset(_Part):
+    """A model and its training, without a word about a table."""
+
+    format: int = FORMAT
+    name: str = Field(min_length=1)
+    schedule: ScheduleConfig = ScheduleConfig()
+    network: NetworkConfig = NetworkConfig()
+    heads: HeadsConfig = HeadsConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    sampling: SamplingConfig = SamplingConfig()
+
+    def to_toml(self) -> str:
+        """Return the preset as TOML, every value written out."""
+        return tomli_w.dumps(self.model_dump(mode="python"))
+
+
+def shipped_presets() -> list[str]:
+    """Return the names of the presets that come with hg3."""
+    return sorted(
+        p.name.removesuffix(".toml") for p in (files("hg3") / "presets").iterdir() if p.name.endswith(".toml")
+    )
+
+
+def load_preset(name_or_path: str | Path, changes: dict[str, str] | None = None) -> Preset:
+    """Return a preset, shipped (by name) or from a TOML file, with `changes` such as {"network.width": "64"}.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, the file is not TOML, or a key or value is not allowed.
+    """
+    if str(name_or_path) in shipped_presets():
+        text = (files("hg3") / "presets" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    else:
+        try:
+            text = Path(name_or_path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            raise ConfigError(
+                f"{str(name_or_path)!r} is neither a shipped preset ({', '.join(shipped_presets())}) nor a readable "
+                f"TOML file ({type(error).__name__}); name one of them or give the path of a preset"
+            ) from None
+    return parse_preset(text, str(name_or_path), changes or {})
+
+
+def parse_preset(text: str, origin: str, changes: dict[str, str]) -> Preset:
+    """Return the preset in `text` with `changes`; `origin` names it in errors."""
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"preset {origin} is not TOML: {error}") from None
+    if content.get("format", FORMAT) != FORMAT:
+        raise ConfigError(f"preset {origin} has format {content['format']} and this hg3 reads {FORMAT}; update hg3")
+    for key, value in changes.items():
+        _change(content, key, value)
+    try:
+        return Preset.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, f['loc']))}: {f['msg'].removeprefix('Value error, ')}" for f in error.errors()[:10]
+        )
+        raise ConfigError(
+            f"preset {origin} is not usable: {faults}; known keys are {', '.join(known_keys())}"
+        ) from None
+
+
+def known_keys() -> list[str]:
+    """Return every key that `--set` takes, as `part.key`."""
+    parts = {n: f.annotation for n, f in Preset.model_fields.items()}
+    return [
+        f"{part}.{key}"
+        for part, kind in parts.items()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+        for key in kind.model_fields
+    ]
+
+
+def _change(content: dict[str, Any], key: str, value: str) -> None:
+    if key not in known_keys():
+        raise ConfigError(f"--set knows no key {key!r}; it knows {', '.join(known_keys())}")
+    part, _, name = key.partition(".")
+    if isinstance(content.setdefault(part, {}), dict):  # what else it is, validation tells
+        content[part][name] = value

@@ -1,0 +1,91 @@
+"""The noise schedule alpha_bar_t, t = 0..T-1, in float64."""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hg3.errors import ConfigError
+
+LARGEST_TERMINAL_ALPHA_BAR = 1e-4  # beyond it a sampler that starts from pure noise draws biased categories
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """How much of the patient is left at each time.
+
+    Parameters
+    ----------
+    alpha_bar : float64, shape (T,), strictly decreasing in (0, 1).
+    """
+
+    alpha_bar: np.ndarray
+
+    @property
+    def T(self) -> int:  # noqa: N802  the field's symbol
+        return len(self.alpha_bar)
+
+    @cached_property
+    def signal(self) -> np.ndarray:
+        """sqrt(alpha_bar_t), shape (T,)."""
+        return np.sqrt(self.alpha_bar)
+
+    @cached_property
+    def noise(self) -> np.ndarray:
+        """sqrt(1 - alpha_bar_t), shape (T,)."""
+        return np.sqrt(1.0 - self.alpha_bar)
+
+    @cached_property
+    def log_snr(self) -> np.ndarray:
+        """lambda_t = log(signal_t / noise_t), shape (T,), decreasing."""
+        return np.log(self.signal) - np.log(self.noise)
+
+
+def cosine_schedule(n_steps: int, offset: float = 0.008, beta_max: float = 0.999) -> Schedule:
+    """Return the cosine schedule of T = `n_steps` times.
+
+    beta_t = min(1 - f(t + 1) / f(t), beta_max), f(u) = cos^2(pi/2 (u / T + offset) / (1 + offset)), alpha_bar the
+    running product of 1 - beta (Nichol and Dhariwal 2021, eq. 17). Without beta_max the last alpha_bar would be 0.
+
+    Raises
+    ------
+    ConfigError
+        If n_steps < 2.
+    """
+    if n_steps < 2:
+        raise ConfigError(f"a schedule of {n_steps} steps was asked for; it needs at least 2")
+    u = np.arange(n_steps + 1) / n_steps
+    f = np.cos(0.5 * np.pi * (u + offset) / (1.0 + offset)) ** 2
+    beta = np.minimum(1.0 - f[1:] / f[:-1], beta_max)
+    return Schedule(np.cumprod(1.0 - beta))
+
+
+def make_schedule(kind: str, n_steps: int, allow_terminal_signal: bool = False) -> Schedule:
+    """Return the schedule of a preset.
+
+    Raises
+    ------
+    ConfigError
+        If alpha_bar_{T-1} > 1e-4 without `allow_terminal_signal`; with it, the consequence is a warning.
+    """
+    schedules = {"cosine": cosine_schedule}
+    if kind not in schedules:
+        raise ConfigError(f"schedule {kind!r} is unknown; choose one of {sorted(schedules)}")
+    schedule = schedules[kind](n_steps)
+    check_terminal_signal(schedule, allow_terminal_signal)
+    return schedule
+
+
+def check_terminal_signal(schedule: Schedule, allowed: bool) -> None:
+    """Refuse, or if `allowed` warn of, a schedule that never reaches pure noise (Lin et al. 2024, section 3.1)."""
+    left = float(schedule.alpha_bar[-1])
+    if left <= LARGEST_TERMINAL_ALPHA_BAR:
+        return
+    consequence = (
+        f"the schedule ends at alpha_bar = {left:.2g}, above {LARGEST_TERMINAL_ALPHA_BAR:g}: training never sees pure "
+        "noise, sampling starts from it, and constant columns such as sex come out biased"
+    )
+    if not allowed:
+        raise ConfigError(f"{consequence}; choose a schedule that ends lower, or set schedule.allow_terminal_signal")
+    warnings.warn(consequence, stacklevel=3)

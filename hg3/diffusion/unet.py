@@ -1,0 +1,157 @@
+"""The 1-D U-Net: noisy static vector and dynamic matrix in, raw predictions for both out.
+
+Activations are (B, L, W), channels last: layer norms and linear maps read them as they are, and convolutions see
+them as channels-last images of height 1, which is the fast path on CPUs and GPUs alike.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hg3.config import NetworkConfig
+
+TIME_FEATURES = 128
+
+
+class UNet(nn.Module):
+    """Denoiser of x_static (B, S) and x_dynamic (B, C, L) at times t (B,).
+
+    The length is padded with zeros to the next multiple of 2^levels. The pad is held at 0 before every convolution,
+    hidden from attention and pooling, and no normalisation looks along time, so nothing depends on it.
+
+    Parameters
+    ----------
+    n_static, n_dynamic, length : S, C and L.
+    n_times : T of the schedule, for the time features.
+    """
+
+    def __init__(self, n_static: int, n_dynamic: int, length: int, n_times: int, config: NetworkConfig) -> None:
+        super().__init__()
+        width, levels = config.width, config.levels
+        self.n_times = n_times
+        multiple = 2**levels
+        self.padding = -length % multiple
+        self.lengths = [math.ceil(length / 2**i) for i in range(levels + 1)]  # without the pad, per level
+        self.time = nn.Sequential(nn.Linear(TIME_FEATURES, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+        self.position = nn.Parameter(0.02 * torch.randn(length + self.padding, width))
+        self.enter = nn.Linear(n_static + n_dynamic, width)
+        self.down_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(levels))
+        self.downs = nn.ModuleList(TimeConv(width, 4, stride=2) for _ in range(levels))
+        self.middle = nn.ModuleList([ResidualBlock(width), Attention(width, config.heads), ResidualBlock(width)])
+        self.ups = nn.ModuleList(TimeUpConv(width) for _ in range(levels))
+        self.up_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(levels))
+        self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, n_dynamic))
+        pooled = [nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, n_static)]
+        self.leave_static = nn.Sequential(*pooled) if n_static else None
+
+    def forward(self, x_static: Tensor, x_dynamic: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return raw predictions for x_static, (B, S), and for x_dynamic, (B, C, L)."""
+        length = x_dynamic.shape[2]
+        time = self.time(time_features(t, self.n_times))  # (B, 4W)
+        static = x_static[:, None, :].expand(-1, length, -1)
+        h = F.pad(torch.cat([x_dynamic.transpose(1, 2), static], dim=2), (0, 0, 0, self.padding))  # (B, Lp, C + S)
+        h = self.enter(h) + self.position
+        skips = []
+        for block, down, valid in zip(self.down_blocks, self.downs, self.lengths, strict=False):
+            h = block(h, time, valid)
+            skips.append(h)
+            h = down(h, valid)
+        bottom = self.lengths[-1]
+        first, attention, last = self.middle
+        h = last(attention(first(h, time, bottom), bottom), time, bottom)
+        pooled = h[:, :bottom].mean(dim=1)  # (B, W)
+        for block, up, valid in zip(self.up_blocks, self.ups, reversed(self.lengths[:-1]), strict=True):
+            h = block(up(h, math.ceil(valid / 2)) + skips.pop(), time, valid)
+        h = h[:, :length]
+        if self.leave_static is None:
+            return x_static, self.leave(h).transpose(1, 2)
+        return self.leave_static(torch.cat([pooled, h.mean(dim=1)], dim=1)), self.leave(h).transpose(1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(film(norm(x)))))): FiLM (Perez et al. 2018) tells it the diffusion time."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm_in, self.norm_out = nn.LayerNorm(width, elementwise_affine=False), nn.LayerNorm(width)
+        self.film = nn.Linear(4 * width, 2 * width)
+        self.conv_in, self.conv_out = TimeConv(width, 3), TimeConv(width, 3)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)  # each block starts as the identity, which early training needs
+
+    def forward(self, x: Tensor, time: Tensor, valid: int) -> Tensor:
+        """Return (B, L, W) from x (B, L, W) and time features (B, 4W); times from `valid` on are pad."""
+        gamma, beta = self.film(F.silu(time))[:, None, :].chunk(2, dim=2)
+        h = self.conv_in(F.silu(self.norm_in(x) * (1 + gamma) + beta), valid)
+        return x + self.conv_out(F.silu(self.norm_out(h)), valid)
+
+
+class TimeConv(nn.Module):
+    """Convolution over time of (B, L, W), kernel 3 or 4, that reads the pad as zeros."""
+
+    def __init__(self, width: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        conv = nn.Conv2d(width, width, (1, kernel))
+        self.weight, self.bias, self.stride = conv.weight, conv.bias, stride
+
+    def forward(self, x: Tensor, valid: int) -> Tensor:
+        image = _as_image(_clear_pad(x, valid))
+        return _as_sequence(F.conv2d(image, self.weight, self.bias, stride=(1, self.stride), padding=(0, 1)))
+
+
+class TimeUpConv(nn.Module):
+    """Transposed convolution (kernel 4, stride 2) that doubles the length of (B, L, W)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        conv = nn.ConvTranspose2d(width, width, (1, 4))
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, x: Tensor, valid: int) -> Tensor:
+        image = _as_image(_clear_pad(x, valid))
+        return _as_sequence(F.conv_transpose2d(image, self.weight, self.bias, stride=(1, 2), padding=(0, 1)))
+
+
+class Attention(nn.Module):
+    """Self-attention over time, which carries what a convolution of local reach cannot: the patient's own level."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, valid: int) -> Tensor:
+        """Return (B, L, W) from x (B, L, W); the pad is neither asked nor answered."""
+        qkv = self.qkv(self.norm(x[:, :valid])).unflatten(2, (3, self.heads, -1))  # (B, valid, 3, heads, W / heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + F.pad(self.out(mixed), (0, 0, 0, x.shape[1] - valid))
+
+
+def time_features(t: Tensor, n_times: int) -> Tensor:
+    """Return sinusoidal features (B, 128) of times t (B,), scaled to 0..1000 (Vaswani et al. 2017, section 3.5)."""
+    half = TIME_FEATURES // 2
+    frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=t.device) / half)
+    angle = (t.float() * (1000.0 / n_times))[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def _clear_pad(x: Tensor, valid: int) -> Tensor:
+    """Return x (B, L, W) with zeros from time `valid` on."""
+    if valid >= x.shape[1]:
+        return x
+    return F.pad(x[:, :valid], (0, 0, 0, x.shape[1] - valid))
+
+
+def _as_image(x: Tensor) -> Tensor:
+    """View (B, L, W) as a channels-last image (B, W, 1, L), without a copy."""
+    return x.transpose(1, 2).unsqueeze(2)
+
+
+def _as_sequence(image: Tensor) -> Tensor:
+    """View a channels-last image (B, W, 1, L) as (B, L, W)."""
+    return image.squeeze(2).transpose(1, 2)

@@ -1,0 +1,37 @@
+"""The verb doctor: what this installation is, and which implementation of the reverse step is live."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from hg3 import __version__
+from hg3.sampling.ops import IMPLEMENTATION
+from hg3.training.device import default_device, device_model, resolve_precision
+
+LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "safetensors", "matplotlib")
+EXTRAS = ("mlflow", "submitit", "sdmetrics", "lifelines")
+
+
+def doctor() -> dict[str, Any]:
+    """Return versions, device, precision and the live implementation of reverse_step ("torch" or "extension")."""
+    device = default_device()
+    return {
+        "hg3": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "extras": {name: _version(name) for name in EXTRAS},
+        "device": {"type": device.type, "model": device_model(device), "cuda": torch.version.cuda},
+        "threads": torch.get_num_threads(),
+        "precision": resolve_precision("auto", device),
+        "reverse_step": IMPLEMENTATION,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

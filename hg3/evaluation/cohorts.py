@@ -1,0 +1,61 @@
+"""The tables that an evaluation compares, as cohorts of the release's schema."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hg3 import disk
+from hg3.errors import RunError
+from hg3.table.checks import Cohort, checked_cohort
+from hg3.table.read import read_table
+from hg3.table.schema import Code, TableSchema, canonical_code, load_schema
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A synthetic cohort beside the training and the hold-out patients, all of one schema."""
+
+    synthetic: Cohort
+    train: Cohort
+    holdout: Cohort
+
+
+def compared_cohorts(synthetic: pd.DataFrame, released: TableSchema, run: Path) -> Compared:
+    """Return the release's table beside the parts of the run's own table.
+
+    Raises
+    ------
+    RunError
+        If the run's table is not where it was, or is another one by its hash.
+    """
+    split = disk.read_json(run / "split.json", "a run of hg3")
+    path = Path(split["table"]["path"])
+    if not path.is_file() or disk.sha256_of(path) != split["table"]["sha256"]:
+        raise RunError(
+            f"the table that {run} was made from is not at the path in split.json, or was altered; restore it"
+        )
+    original = load_schema(run / "schema.toml")
+    frame = read_table(path, original).drop(columns=list(original.ignore), errors="ignore")
+    frame = _without_rare_codes(frame, original, released)
+    ids = frame[original.patient]
+    parts = [frame[_is_one_of(ids, split["patients"][part])] for part in ("train", "holdout")]
+    cohorts = [checked_cohort(part.reset_index(drop=True), released)[0] for part in (synthetic, *parts)]
+    return Compared(*cohorts)
+
+
+def _without_rare_codes(frame: pd.DataFrame, original: TableSchema, released: TableSchema) -> pd.DataFrame:
+    """Empty the cells whose codes were too rare to enter a learned category table; the model saw them as missing."""
+    frame = frame.copy()
+    for column in original.columns:
+        codes = released.by_name[column.name].categories
+        if not column.is_real and column.categories is None and codes:
+            frame[column.name] = frame[column.name].where(_is_one_of(frame[column.name], codes))
+    return frame
+
+
+def _is_one_of(cells: pd.Series, codes: Sequence[Code]) -> pd.Series:
+    """Return which cells are one of `codes`, however the file writes them: "1" is 1.0 is 1."""
+    wanted = {canonical_code(code) for code in codes}
+    return cells.isin([cell for cell in cells.dropna().unique() if canonical_code(cell) in wanted])

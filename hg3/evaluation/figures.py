@@ -1,0 +1,124 @@
+"""Marginals of real beside synthetic, a panel a column; nothing in them can be traced to a few patients."""
+
+import math
+from pathlib import Path
+
+import matplotlib
+
+from hg3 import disk
+
+matplotlib.use("Agg")
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from hg3.evaluation.fidelity import Sample, column_sample
+from hg3.table.checks import Cohort, missing_cells
+from hg3.table.schema import Column
+
+REAL_COLOUR, SYNTHETIC_COLOUR = "#8c8c8c", "#d1495b"
+FEWEST_PATIENTS = 10  # a bar or a bin of fewer patients is not drawn
+SHOWN_QUANTILES = (0.01, 0.99)
+BINS = 40
+STATIC_BIN_PATIENTS, FEWEST_BINS = 20, 4  # a static column has one value a patient, so its bins must be wider
+LOG_RATIO = 100.0  # a positive column whose shown range spans more than this gets a log axis
+PANELS_A_ROW = 4
+LONGEST_LABEL = 16
+
+
+def draw_marginals(synthetic: Cohort, holdout: Cohort, out: Path) -> None:
+    """Draw the figure into a PNG: densities of reals between their 1 and 99% points, shares of categories."""
+    columns = synthetic.schema.columns
+    n_rows = math.ceil(len(columns) / PANELS_A_ROW)
+    figure, axes = plt.subplots(
+        n_rows, PANELS_A_ROW, figsize=(3.4 * PANELS_A_ROW, 2.6 * n_rows), layout="constrained", squeeze=False
+    )
+    for panel, column in zip(axes.flat, columns, strict=False):
+        samples = column_sample(holdout, column), column_sample(synthetic, column)
+        if column.is_real:
+            _draw_real(panel, column, *samples)
+        else:
+            _draw_categories(panel, synthetic, column, *samples)
+        panel.set_title(column.name + (" (static)" if column.static else ""), fontsize=10, loc="left")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=7)
+    for panel in axes.flat[len(columns) :]:
+        panel.axis("off")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=c, alpha=a) for c, a in ((REAL_COLOUR, 0.45), (SYNTHETIC_COLOUR, 1))]
+    figure.legend(
+        handles,
+        [
+            f"real, held out ({holdout.n_patients:,} patients)",
+            f"synthetic ({synthetic.n_patients:,} patients)",
+        ],
+        loc="outside upper center",
+        ncols=2,
+        frameon=False,
+    )
+    with disk.atomic_path(out) as path:
+        figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_real(panel: Axes, column: Column, real: Sample, made: Sample) -> None:
+    low, high = _shown_range(real)
+    if not low < high:
+        panel.text(0.5, 0.5, "constant, or too few patients", ha="center", transform=panel.transAxes)
+        panel.set(xticks=[], yticks=[])
+        return
+    log = low > 0 and high / low > LOG_RATIO
+    n_bins = int(np.clip(len(real.values) // STATIC_BIN_PATIENTS, FEWEST_BINS, BINS)) if column.static else BINS
+    edges = np.geomspace(low, high, n_bins + 1) if log else np.linspace(low, high, n_bins + 1)
+    for sample, fill in ((real, True), (made, False)):
+        share = _bin_shares(sample, edges)
+        colour = REAL_COLOUR if fill else SYNTHETIC_COLOUR
+        panel.stairs(share, edges, fill=fill, color=colour, alpha=0.45 if fill else 1.0, linewidth=1.5)
+    panel.set_xscale("log" if log else "linear")
+    panel.set_xlim(low, high)
+    panel.set_yticks([])
+    panel.set_xlabel(column.unit, fontsize=8)
+
+
+def _shown_range(sample: Sample) -> tuple[float, float]:
+    """Return the 1 and 99% points, moved inward until ten patients reach them; NaN for fewer patients than that."""
+    seen = ~missing_cells(sample.values)
+    values = pd.Series(sample.values[seen]).groupby(sample.patient[seen])
+    if values.ngroups < FEWEST_PATIENTS:
+        return math.nan, math.nan
+    low, high = np.quantile(sample.values[seen], SHOWN_QUANTILES)
+    lowest, highest = np.sort(values.min()), np.sort(values.max())
+    return max(low, lowest[FEWEST_PATIENTS - 1]), min(high, highest[-FEWEST_PATIENTS])
+
+
+def _bin_shares(sample: Sample, edges: np.ndarray) -> np.ndarray:
+    """Return the share of rows a bin (the last one closed), 0 where fewer than ten patients stand behind it."""
+    seen = ~missing_cells(sample.values)
+    values, n_bins = sample.values[seen], len(edges) - 1
+    inside = (values >= edges[0]) & (values <= edges[-1])
+    index = np.minimum(np.searchsorted(edges, values[inside], side="right") - 1, n_bins - 1)
+    return _suppressed(index, sample.patient[seen][inside], n_bins) / max(seen.sum(), 1)
+
+
+def _suppressed(index: np.ndarray, patient: np.ndarray, n_cells: int) -> np.ndarray:
+    """Return the count of each cell, 0 for one with fewer than ten different patients."""
+    count = np.bincount(index, minlength=n_cells)
+    pairs = np.unique(np.stack([index, patient]), axis=1)
+    return np.where(np.bincount(pairs[0], minlength=n_cells) >= FEWEST_PATIENTS, count, 0)
+
+
+def _draw_categories(panel: Axes, cohort: Cohort, column: Column, real: Sample, made: Sample) -> None:
+    n_codes = len(cohort.categories[column.name])
+    place = np.arange(n_codes)
+    for sample, offset, colour, alpha in (
+        (real, -0.2, REAL_COLOUR, 0.45),
+        (made, 0.2, SYNTHETIC_COLOUR, 1.0),
+    ):
+        seen = sample.values >= 0
+        share = _suppressed(sample.values[seen], sample.patient[seen], n_codes) / max(seen.sum(), 1)
+        panel.bar(place + offset, 100 * share, 0.4, color=colour, alpha=alpha)
+    labels = [str(label) for label in column.labels or cohort.categories[column.name]]
+    short = [label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…" for label in labels]
+    long = max(map(len, short)) > 4 and n_codes > 2
+    panel.set_xticks(place, short, rotation=35 if long else 0, ha="right" if long else "center", fontsize=7)
+    panel.set_ylabel("%", fontsize=8)

@@ -1,0 +1,72 @@
+"""What the channels of an encoded patient are: the one thing that tables and networks both know."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring channels that encode one thing: a real (width 1) or a category (one channel a code).
+
+    `low` and `high` are the sampling bounds of a real in model space; a category lives on its simplex.
+    """
+
+    name: str
+    kind: Literal["real", "category"]
+    start: int
+    width: int
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def channels(self) -> slice:
+        return slice(self.start, self.start + self.width)
+
+    @property
+    def fill(self) -> float:
+        """What a cell without a value holds: the middle of a real, the uniform distribution of a category."""
+        return 0.0 if self.kind == "real" else 2.0 / self.width - 1.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The blocks of x_static (B, S) and of x_dynamic (B, C, L), with L = `length`."""
+
+    static: tuple[Block, ...]
+    dynamic: tuple[Block, ...]
+    length: int
+
+    @property
+    def n_static(self) -> int:
+        """S, the number of static channels."""
+        return sum(block.width for block in self.static)
+
+    @property
+    def n_dynamic(self) -> int:
+        """C, the number of dynamic channels."""
+        return sum(block.width for block in self.dynamic)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "length": self.length,
+            "static": [_block_to_dict(b) for b in self.static],
+            "dynamic": [_block_to_dict(b) for b in self.dynamic],
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Layout":
+        static, dynamic = (tuple(_block_from_dict(block) for block in content[part]) for part in ("static", "dynamic"))
+        return cls(static, dynamic, content["length"])
+
+
+def _block_to_dict(block: Block) -> dict[str, Any]:
+    """Return the block as JSON can hold it: an infinite bound is null."""
+    bounds = {side: None if math.isinf(v) else v for side, v in (("low", block.low), ("high", block.high))}
+    return {"name": block.name, "kind": block.kind, "start": block.start, "width": block.width, **bounds}
+
+
+def _block_from_dict(content: dict[str, Any]) -> Block:
+    low = -math.inf if content["low"] is None else content["low"]
+    high = math.inf if content["high"] is None else content["high"]
+    return Block(content["name"], content["kind"], content["start"], content["width"], low, high)

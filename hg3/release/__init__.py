@@ -1,0 +1,1 @@
+"""Releases: written part by part, whole or absent, verifiable against their own sums and against the run."""

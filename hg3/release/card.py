@@ -1,0 +1,190 @@
+"""What a release says of itself to people: the data dictionary and the card.
+
+Both are functions of the schema and the manifest alone, and hold no value of a patient: ranges are the
+clinical bounds of the schema, never those of the data.
+"""
+
+import csv
+import io
+import math
+from typing import Any
+
+from hg3.table.schema import Column, TableSchema
+
+HEADER = (
+    *("name", "kind", "static", "unit", "description", "categories"),
+    *("lower_bound", "upper_bound", "decimals", "missing", "role"),
+)
+MOST_CODES = 8  # of a column that the card lists; the dictionary has them all
+PATIENT = "Number of a synthetic patient; it stands for nobody"
+SYNTHETIC = "Synthetic records drawn from a diffusion model; no row is the record of a real person."
+
+CARD = """\
+# {title}: synthetic release
+
+**Every row is synthetic.** {n_patients} patients ({n_rows} rows) were drawn from a diffusion model trained on
+a cohort table. No row is a real patient: none was copied from a record, and a patient number stands for
+nobody.
+
+## How it was made
+
+- Model: preset `{manifest[preset]}` of hg3 {version}
+- Checkpoint: SHA-256 `{manifest[checkpoint]}`
+- Sampler: `{manifest[sampler][solver]}`, {manifest[sampler][steps]} steps, seed {manifest[seed]}
+- Guardrail: {moved} intermediate values were moved back into the sampling bounds; {nonfinite} were not finite
+
+The same checkpoint, sampler, seed and environment give the same bytes again; `manifest.json` names them all.
+
+## What it holds
+
+`data/`: {n_parts} in long format, one row a patient and {schema.step}, sorted by both.
+`{schema.patient}` numbers the patients; `{schema.time}` lies in {schema.first_time} to {last}.
+A missing cell is null. Ranges are clinical bounds, not extremes of the data.
+`dictionary.csv` has every code, `schema.toml` is for machines.
+
+{columns}
+
+## How to load it
+
+```python
+import hg3
+
+table = hg3.load("RELEASE")             # DataFrame; RELEASE is this folder
+arrays = hg3.load("RELEASE", "arrays")  # patients x times x columns, with masks
+```
+
+Without hg3: `pandas.read_parquet("RELEASE/data")`.
+
+## How to check it
+
+`sha256sum -c SHA256SUMS` in this folder checks the files; `hg3 release verify RELEASE` also checks the data
+against the schema and the manifest.
+
+## What it is good for, and what not
+
+Good for teaching, for building and testing software and analyses before access to real data, and for research
+on methods. Not for clinical decisions, and not for clinical conclusions: confirm any finding on real data.
+How close the data are to the cohort, how useful and how private is only what an evaluation report says. This
+release holds none unless `report/` is here, and nothing is claimed without it.
+
+## Privacy
+
+Synthetic is not the same as anonymous. The model learned from its training cohort and may repeat or closely
+imitate records of it, rare ones above all; checksums and this card say nothing of that risk. If the cohort
+was of real people, have the risk assessed before you share this further, and do not try to identify anyone.
+
+## Source and licence
+
+{source}
+"""
+
+
+def dictionary_rows(schema: TableSchema) -> str:
+    """Return the data dictionary as CSV text, one row a column of the release.
+
+    `categories` reads `code=label; ...`, in the order of the positions that `hg3.load` gives; an empty bound
+    is infinite; `missing` is never, modelled, or the indicator that masks the column.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerow((schema.patient, "patient", "yes", "", PATIENT, "", "", "", "", "never", ""))
+    first, last = schema.first_time, schema.first_time + schema.length - 1
+    time = (schema.time, "time", "no", schema.step, time_sentence(schema), "", first, last, 0, "never", "")
+    writer.writerow(time)
+    writer.writerows(_dictionary_row(schema, column) for column in schema.columns)
+    return text.getvalue()
+
+
+def _dictionary_row(schema: TableSchema, column: Column) -> tuple[Any, ...]:
+    low, high = (number(bound) for bound in column.bounds)
+    decimals = "" if column.decimals is None else column.decimals
+    static = "yes" if column.static else "no"
+    return (
+        *(column.name, column.kind, static, column.unit, column.description, "; ".join(coded(column))),
+        *(low, high, decimals, missing(schema, column), column.role),
+    )
+
+
+def time_sentence(schema: TableSchema) -> str:
+    """Return what the time column counts."""
+    return f"Time in whole steps of one {schema.step}"
+
+
+def coded(column: Column) -> list[str]:
+    """Return the column's codes as `code=label`, or `code` where the schema has no labels."""
+    codes = [str(code) for code in column.categories or ()]
+    return [f"{c}={label}" for c, label in zip(codes, column.labels, strict=True)] if column.labels else codes
+
+
+def missing(schema: TableSchema, column: Column) -> str:
+    """Return when the column is empty: never, modelled, masked by its indicator, or both."""
+    indicator = schema.masked_by(column.name)
+    if indicator is None:
+        return column.missing
+    masked = f"masked by {indicator}"
+    return masked if column.missing == "never" else f"{column.missing}; {masked}"
+
+
+def number(value: float) -> str:
+    """Return a bound as people write it, empty where infinite."""
+    if math.isinf(value):
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+
+
+def card(schema: TableSchema, manifest: dict[str, Any]) -> str:
+    """Return the release's card as Markdown."""
+    n_parts, guardrail = len(manifest["parts"]), manifest["guardrail"]
+    return CARD.format(
+        title=_line(schema.title or schema.name),
+        schema=schema,
+        last=schema.first_time + schema.length - 1,
+        n_parts=f"{n_parts:,} Parquet file{'s' * (n_parts != 1)}",
+        n_patients=f"{manifest['patients']:,}",
+        n_rows=f"{manifest['rows']:,}",
+        moved=f"{guardrail['moved']:,}",
+        nonfinite=f"{guardrail['nonfinite']:,}",
+        version=manifest["versions"]["hg3"],
+        columns=_columns(schema),
+        source=_source(schema),
+        manifest=manifest,
+    )
+
+
+def _columns(schema: TableSchema) -> str:
+    header = ("column", "kind", "unit", "values", "missing", "description")
+    rows = [header, ("---",) * len(header), *(_row(schema, column) for column in schema.columns)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(schema: TableSchema, column: Column) -> tuple[str, ...]:
+    """Return the column's line of the card's table."""
+    kind = f"{column.kind}{', static' * column.static}{', action' * (column.role == 'action')}"
+    texts = (column.name, kind, column.unit, _values(column), missing(schema, column), column.description)
+    return tuple(_cell(text) for text in texts)
+
+
+def _values(column: Column) -> str:
+    if not column.is_real:
+        codes = coded(column)
+        rest = f"; … ({len(codes)} codes)" if len(codes) > MOST_CODES else ""
+        return "; ".join(codes[:MOST_CODES]) + rest
+    low, high = (number(bound) for bound in column.bounds)
+    if low and high:
+        return f"{low} to {high}"
+    return f"at least {low}" if low else f"at most {high}" if high else ""
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return _line(text).replace("\\", "\\\\").replace("|", "\\|")
+
+
+def _source(schema: TableSchema) -> str:
+    if not schema.source.strip():
+        return "The schema names neither source nor licence; ask whoever gave you this release."
+    return f"{_line(schema.source).rstrip('.')}. hg3 adds no licence of its own to the data."

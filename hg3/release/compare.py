@@ -1,0 +1,57 @@
+"""A release beside the patients that its run held out: marginal distances, ceilings, a figure."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hg3.evaluation.cohorts import compared_cohorts
+from hg3.evaluation.fidelity import length_ceiling, length_scores, marginal_scores, static_constancy
+from hg3.evaluation.figures import draw_marginals
+from hg3.release.load import load
+from hg3.release.reading import open_release
+
+
+def compare_release(release: Path, run: Path, figure: Path) -> dict[str, Any]:
+    """Return the distances of `release` to the hold-out of `run`, and draw them into `figure` (PNG).
+
+    Returns
+    -------
+    By column: "tv", "ks", and "tv_ceiling", "ks_ceiling", the 95th percentile of as many training patients;
+    "missing" and "missing_real" where cells may be missing. For the whole: record lengths, gaps, static constancy,
+    rejected, moved, patients, holdout_patients.
+    """
+    opened = open_release(release)
+    compared = compared_cohorts(load(release), opened.schema, run)
+    scores = marginal_scores(compared.synthetic, compared.holdout, compared.train)
+    draw_marginals(compared.synthetic, compared.holdout, figure)
+    guardrail = opened.manifest["guardrail"]
+    return {
+        **_by_measure(scores),
+        **_missing(scores),
+        **length_scores(compared.synthetic, compared.holdout),
+        "length_ks_ceiling": length_ceiling(compared.train, compared.holdout, compared.synthetic.n_patients),
+        "patients": compared.synthetic.n_patients,
+        "holdout_patients": compared.holdout.n_patients,
+        "static_constancy": static_constancy(compared.synthetic),
+        "rejected": guardrail["rejected"],
+        "moved": guardrail["moved"],
+    }
+
+
+def _by_measure(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
+    out: dict[str, dict[str, float]] = {}
+    for measure in ("tv", "ks"):
+        part = scores[scores["measure"] == measure].set_index("column")
+        for key, shown in ((measure, "distance"), (f"{measure}_ceiling", "ceiling_95")):
+            out[key] = _rounded(part[shown])
+    return out
+
+
+def _missing(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
+    part = scores[(scores["missing"] > 0) | (scores["missing_real"] > 0)].set_index("column")
+    return {"missing": _rounded(part["missing"]), "missing_real": _rounded(part["missing_real"])}
+
+
+def _rounded(values: pd.Series) -> dict[str, float]:
+    return {str(column): round(float(value), 4) for column, value in values.items()}

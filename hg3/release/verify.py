@@ -1,0 +1,252 @@
+"""The verb verify: sums, manifest and content of a release, and any part of it computed anew."""
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hg3 import disk
+from hg3.errors import ConfigError, Hg3Error, ReleaseError
+from hg3.release.manifest import (
+    SUMS,
+    TEXTS,
+    environment,
+    environment_differences,
+    n_parts,
+    open_source,
+    part_name,
+    read_manifest,
+)
+from hg3.release.writer import make_block, summed_files
+from hg3.table.checks import Cohort, check_table, counting_cells, missing_cells
+from hg3.table.decoding import arrow_schema
+from hg3.table.schema import TableSchema, load_schema
+from hg3.training.checkpoint import checkpoint_hash
+from hg3.training.device import default_device
+
+# On another device, torch or precision the bytes differ: there a recomputed cell agrees if it has the same code, or
+# a real within 5% of its column's standard deviation, and 98% of the cells must.
+REAL_TOLERANCE, CELL_SHARE = 0.05, 0.98
+
+
+@dataclass
+class Verification:
+    """What was verified; `faults` is empty for a release that is as it was made."""
+
+    files: int = 0
+    rows: int = 0
+    patients: int = 0
+    recomputed_patients: int = 0
+    recomputed_equal: str = ""
+    faults: list[str] = field(default_factory=list)
+
+
+def verify_release(release: str | Path, recompute: int = 0, run: str | Path | None = None) -> Verification:
+    """Return what was verified of `release`.
+
+    Parameters
+    ----------
+    recompute : number of random patients whose blocks are generated anew from `run` and compared.
+
+    Raises
+    ------
+    ReleaseError
+        If anything is missing, altered, surplus, or against the schema; the message holds every finding.
+    """
+    release = Path(release)
+    manifest = read_manifest(release)
+    found = Verification()
+    _check_sums(release, {*TEXTS, *(entry["file"] for entry in manifest["parts"])}, found)
+    if not found.faults:
+        _check_parts(release, manifest, load_schema(release / "schema.toml"), found)
+    if recompute and not found.faults:
+        if run is None:
+            raise ConfigError("recomputing needs the run that the release was made from; give --run")
+        _recompute(release, manifest, recompute, Path(run), found)
+    if found.faults:
+        raise ReleaseError(f"{release} does not verify: " + " | ".join(found.faults))
+    return found
+
+
+def _check_sums(release: Path, wanted: set[str], found: Verification) -> None:
+    """Check that the release holds the files `wanted`, no other, each with the sum that SHA256SUMS lists."""
+    try:
+        lines = (release / SUMS).read_text(encoding="utf-8").splitlines()
+        listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    except (OSError, ValueError):
+        found.faults.append(f"{SUMS} is missing or altered")
+        return
+    present = set(summed_files(release))
+    for name in sorted(wanted | present | listed.keys()):
+        if name not in present:
+            found.faults.append(f"{name} is missing")
+        elif name not in wanted:
+            found.faults.append(f"{name} is not a file of this release")
+        elif name not in listed:
+            found.faults.append(f"{name} is not listed in {SUMS}")
+        elif disk.sha256_of(release / name) != listed[name]:
+            found.faults.append(f"{name} is altered: its SHA-256 is not the recorded one")
+    found.files = len(listed)
+
+
+def _check_parts(release: Path, manifest: dict[str, Any], schema: TableSchema, found: Verification) -> None:
+    if not _is_cut_as_planned(manifest):
+        found.faults.append("manifest.json names other parts than its patients and blocks make")
+        return
+    for entry in manifest["parts"]:
+        faults, rows = _part_faults(release / entry["file"], entry, manifest["block"], schema)
+        found.faults += [f"{entry['file']}: {fault}" for fault in faults]
+        found.rows += rows
+        found.patients += entry["patients"]
+    if found.rows != manifest["rows"] and not found.faults:
+        found.faults.append("the parts do not add up to the rows of the manifest")
+
+
+def _is_cut_as_planned(manifest: dict[str, Any]) -> bool:
+    per_part, patients = manifest["block"] * manifest["part_blocks"], manifest["patients"]
+    if n_parts(manifest) != len(manifest["parts"]):
+        return False
+    wanted = [
+        (part_name(number), first, min(per_part, patients - first))
+        for number, first in enumerate(range(0, patients, per_part))
+    ]
+    return [(entry["file"], entry["first_patient"], entry["patients"]) for entry in manifest["parts"]] == wanted
+
+
+def _part_faults(path: Path, entry: dict[str, Any], block: int, schema: TableSchema) -> tuple[list[str], int]:
+    """Return what of a part contradicts its manifest entry or the schema, and how many rows it has."""
+    if disk.sha256_of(path) != entry["sha256"]:
+        return ["it is not the part that the manifest names"], 0
+    try:
+        with pq.ParquetFile(path) as part:
+            table, n_blocks = part.read(), part.num_row_groups
+    except (OSError, pa.ArrowException):
+        return ["it is not readable Parquet"], 0
+    faults = _table_faults(table, entry, schema)
+    if n_blocks != -(-entry["patients"] // block):
+        faults.append("its row groups are not the blocks of the manifest")
+    return faults, table.num_rows
+
+
+def _table_faults(table: pa.Table, entry: dict[str, Any], schema: TableSchema) -> list[str]:
+    """Return what of a part's rows contradicts its manifest entry or the schema: types, bounds, codes, statics."""
+    if not table.schema.equals(arrow_schema(schema)):
+        return ["its columns or their types are not those of the schema"]
+    if table.column(schema.patient).null_count or table.column(schema.time).null_count:
+        return ["it has rows without a patient or a time"]
+    ids = table.column(schema.patient).to_numpy()
+    wanted = np.arange(entry["first_patient"], entry["first_patient"] + entry["patients"])
+    if table.num_rows != entry["rows"] or not np.array_equal(np.unique(ids), wanted):
+        return ["its patients or rows are not those of the manifest"]
+    times = table.column(schema.time).to_numpy().astype(np.int64)
+    faults = [] if (np.diff(ids * (times.max() + 1) + times) > 0).all() else ["it is not sorted by patient and time"]
+    cohort, findings = check_table(*_as_cohort(table, schema))
+    return faults + findings.errors + (_cohort_faults(cohort) if cohort else [])
+
+
+def _as_cohort(table: pa.Table, schema: TableSchema) -> tuple[pd.DataFrame, TableSchema]:
+    """Return a part and its schema as the checks of a cohort table take them.
+
+    A cohort may be mended where it is out of bounds, a release may not. A part, unlike a cohort, may lack a column
+    that can be missing: it may be of one patient.
+    """
+    frame = table.to_pandas()
+    frame = frame.astype({name: object for name in frame.select_dtypes("category").columns})
+    columns = [column.model_copy(update={"out_of_bounds": "error"}) for column in schema.columns]
+    empty = [
+        c.name for c in columns if (c.missing == "modelled" or schema.masked_by(c.name)) and frame[c.name].isna().all()
+    ]
+    kept = tuple(c for c in columns if c.name not in empty)
+    return frame.drop(columns=empty), schema.model_copy(update={"columns": kept})
+
+
+def _cohort_faults(cohort: Cohort) -> list[str]:
+    """Return what a cohort may have and a release never has: values that do not count, statics with holes."""
+    faults = []
+    first = np.unique(cohort.patient_index, return_index=True)[1]
+    for column in cohort.schema.columns:
+        empty = missing_cells(cohort.values[column.name])
+        surplus = ~empty & ~counting_cells(column.name, cohort.values, cohort.schema)
+        if surplus.any():
+            faults.append(f"column {column.name!r} has {surplus.sum()} values that its indicator masks")
+        holes = empty != empty[first][cohort.patient_index]
+        if column.static and holes.any():
+            faults.append(f"column {column.name!r} is static and has a value on some rows of a patient only")
+    return faults
+
+
+def _recompute(release: Path, manifest: dict[str, Any], count: int, run: Path, found: Verification) -> None:
+    source = open_source(run, default_device())
+    if checkpoint_hash(source.checkpoint) != manifest["checkpoint"]:
+        found.faults.append(f"the best checkpoint of {run} is not the one that made this release")
+        return
+    if load_schema(release / "schema.toml") != source.recipe.encoder.released_schema():
+        found.faults.append(f"schema.toml is not the one that the checkpoint of {run} gives")
+        return
+    patients = sorted(_random_patients(count, manifest["patients"]))
+    table = source.sampler(manifest["sampler"]["solver"], manifest["sampler"]["steps"])
+    if table.rows.tolist() != manifest["sampler"]["rows"] or table.times.tolist() != manifest["sampler"]["times"]:
+        found.faults.append("the sampler's table in the manifest is not the one that its solver and steps give")
+        return
+    now = {
+        **environment(source),
+        "precision": manifest["precision"],
+    }  # computed in the precision of the release
+    exact = not environment_differences(manifest, now) and not manifest["mixed"]
+    blocks = sorted({patient // manifest["block"] for patient in patients})
+    for block in blocks:
+        n_kept = min(manifest["block"], manifest["patients"] - block * manifest["block"])
+        try:
+            again, _ = make_block(source, table, manifest, block, n_kept)
+        except Hg3Error as error:
+            found.faults.append(f"block {block} could not be computed anew: {error}")
+            return
+        _compare(_released_block(release, manifest, block, n_kept), again, block, exact, found)
+        found.recomputed_patients += n_kept
+    found.recomputed_equal = "bytes" if exact else f"{CELL_SHARE:.0%} of cells within tolerance"
+
+
+def _random_patients(count: int, n_patients: int) -> set[int]:
+    chosen: set[int] = set()
+    while len(chosen) < min(count, n_patients):
+        chosen.add(secrets.randbelow(n_patients))
+    return chosen
+
+
+def _released_block(release: Path, manifest: dict[str, Any], block: int, count: int) -> pa.Table:
+    entry = manifest["parts"][block // manifest["part_blocks"]]
+    reader = pq.ParquetFile(release / entry["file"])
+    return reader.read_row_group(block % manifest["part_blocks"])
+
+
+def _compare(released: pa.Table, again: pa.Table, block: int, exact: bool, found: Verification) -> None:
+    if exact:
+        if not released.equals(again.cast(released.schema)):
+            found.faults.append(f"block {block} computed anew differs from the released one")
+        return
+    share = _agreeing_share(released.to_pandas(), again.to_pandas())
+    if share < CELL_SHARE:
+        found.faults.append(
+            f"block {block} computed anew agrees in {share:.1%} of its cells; {CELL_SHARE:.0%} are wanted"
+        )
+
+
+def _agreeing_share(released: pd.DataFrame, again: pd.DataFrame) -> float:
+    """Return the share of cells that agree, over the rows that either table has."""
+    keys = list(released.columns[:2])
+    both = released.merge(again, on=keys, how="outer", suffixes=("", " again"), indicator=True)
+    agree = []
+    for name in released.columns[2:]:
+        one, other = both[name], both[f"{name} again"]
+        if pd.api.types.is_float_dtype(released[name]):
+            near = (one - other).abs() <= REAL_TOLERANCE * released[name].std()
+            agree.append(near | (one.isna() & other.isna()))
+        else:
+            agree.append((one.astype(object) == other.astype(object)) | (one.isna() & other.isna()))
+    present = (both["_merge"] == "both").to_numpy()[:, None]
+    return float((np.stack(agree, axis=1) & present).mean())

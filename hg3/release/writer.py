@@ -1,0 +1,275 @@
+"""The verb generate: a run becomes a release, in shards, in any order, through kills, always the same bytes."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from hg3 import disk
+from hg3.errors import ConfigError, ReleaseError, RunError
+from hg3.release.card import card, dictionary_rows
+from hg3.release.croissant import croissant
+from hg3.release.manifest import (
+    ENVIRONMENT,
+    SUMS,
+    UNSUMMED,
+    Source,
+    environment_differences,
+    make_plan,
+    n_parts,
+    open_source,
+    part_name,
+)
+from hg3.sampling.generate import Sample, block_range, sample_patients
+from hg3.sampling.solvers import SamplerTable
+from hg3.table.decoding import arrow_schema, decode
+from hg3.training.device import autocast, default_device
+
+Report = Callable[[dict[str, Any]], None]
+INCOMPLETE = "incomplete"  # the subfolder that exists while a release does not yet
+PLAN = "plan.json"  # in it: the first file to come and the first to go
+
+
+@dataclass(frozen=True)
+class Making:
+    """One process at work on a release."""
+
+    source: Source
+    plan: dict[str, Any]
+    table: SamplerTable
+    release: Path
+    report: Report
+
+    @property
+    def notes(self) -> Path:
+        return self.release / INCOMPLETE
+
+
+def generate(
+    run: str | Path,
+    out: str | Path,
+    patients: int,
+    seed: int = 0,
+    solver: str | None = None,
+    steps: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+    mix: bool = False,
+    report: Report = lambda entry: None,
+    **sizes: int,
+) -> bool:
+    """Generate a release of `patients` patients from `run` into `out`; return whether it is complete.
+
+    Parameters
+    ----------
+    solver, steps : where absent, the preset's.
+    shard : (i, n): make every n-th part from the i-th on, 1 <= i <= n. Whoever makes the last part completes.
+    mix : go on under another device, torch or precision than the release was begun with.
+    report : called after each block with {"patients": made by this call so far, "of": its share, "moved": ...}.
+    sizes : block_patients and part_blocks, for tests.
+
+    Raises
+    ------
+    Hg3Error
+        If the run cannot be read, or `out` holds something else.
+    """
+    source = open_source(Path(run), default_device())
+    plan = make_plan(source, patients, seed, solver, steps, **sizes)
+    index, n_shards = shard
+    if not 1 <= index <= n_shards:
+        raise ConfigError(f"shard {index}/{n_shards} was given; a shard is I/N with 1 <= I <= N")
+    table = source.sampler(plan["sampler"]["solver"], plan["sampler"]["steps"])
+    making = Making(source, plan, table, Path(out), report)
+    if _is_complete(making.release, plan):
+        return True
+    _begin(making, mix)
+    with disk.lock(making.notes / f"shard-{index}-of-{n_shards}.lock", "release folder"):
+        _make_parts(making, range(index - 1, n_parts(plan), n_shards))
+    return _complete(making)
+
+
+def _is_complete(release: Path, plan: dict[str, Any]) -> bool:
+    """Whether `release` is this plan's finished release.
+
+    Raises
+    ------
+    ReleaseError
+        If it is a finished release of another plan.
+    """
+    if not (release / SUMS).is_file() or (release / INCOMPLETE / PLAN).exists():
+        return False
+    manifest = disk.read_json(release / "manifest.json", "a release of hg3")
+    _same_plan({key: manifest.get(key) for key in plan}, plan, release, mix=True)
+    shutil.rmtree(release / INCOMPLETE, ignore_errors=True)  # of a call that was killed while removing it
+    return True
+
+
+def _begin(making: Making, mix: bool) -> None:
+    """Make the folder and note the plan, or find the same plan noted."""
+    notes = making.notes
+    release = making.release
+    if release.exists() and not notes.exists() and (not release.is_dir() or any(release.iterdir())):
+        raise ReleaseError(f"{release} is there already and holds something else; choose another folder")
+    notes.mkdir(parents=True, exist_ok=True)
+    (release / "data").mkdir(exist_ok=True)
+    if not (notes / PLAN).exists():
+        disk.write_json(notes / PLAN, making.plan)
+    noted = disk.read_json(notes / PLAN, "a release in the making")
+    if _same_plan(noted, making.plan, release, mix):
+        other = {key: making.plan[key] for key in ENVIRONMENT}
+        name = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:12]
+        disk.write_json(notes / f"mixed-{name}.json", other)
+
+
+def _same_plan(noted: dict[str, Any], plan: dict[str, Any], release: Path, mix: bool) -> bool:
+    """Return whether the environment of `noted` differs, which only `mix` allows; any other difference is refused."""
+    differences = environment_differences(noted, plan)
+    rest = {key for key in plan if noted.get(key) != plan[key]} - set(ENVIRONMENT)
+    if rest:
+        raise ReleaseError(
+            f"{release} holds another release: {', '.join(sorted(rest))} differ from what is asked now; "
+            "choose another folder"
+        )
+    if differences and not mix:
+        raise ReleaseError(
+            f"{release} was begun elsewhere: {'; '.join(differences)}; the bytes would differ: go on there, begin anew "
+            "in another folder, or accept it with --mix"
+        )
+    return bool(differences)
+
+
+def _make_parts(making: Making, parts: range) -> None:
+    per_part = making.plan["block"] * making.plan["part_blocks"]
+    share = sum(min(per_part, making.plan["patients"] - part * per_part) for part in parts)
+    made = 0
+    for part in parts:
+        note = making.notes / f"part-{part:05d}.json"
+        if not note.exists():
+            started = time.time()
+            entry = _make_part(making, part, made, share)
+            entry["seconds"] = round(time.time() - started, 3)
+            disk.write_json(note, entry)
+        made += min(per_part, making.plan["patients"] - part * per_part)
+        making.report({"patients": made, "of": share})
+
+
+def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, Any]:
+    """Sample, decode and write one part, a row group a block; return what the manifest says of it."""
+    plan, path = making.plan, making.release / part_name(part)
+    first_block = part * plan["part_blocks"]
+    entry = {
+        "file": part_name(part),
+        "first_patient": first_block * plan["block"],
+        "patients": 0,
+        "rows": 0,
+        "moved": 0,
+    }
+    schema = arrow_schema(making.source.recipe.encoder.released_schema())
+    with (
+        disk.atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for block in range(first_block, first_block + plan["part_blocks"]):
+            count = min(plan["block"], plan["patients"] - block * plan["block"])
+            if count <= 0:
+                break
+            table, moved = make_block(making.source, making.table, plan, block, count)
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+            entry["patients"], entry["rows"] = entry["patients"] + count, entry["rows"] + table.num_rows
+            entry["moved"] += moved
+            making.report({"patients": made + entry["patients"], "of": share})
+    return {**entry, "sha256": disk.sha256_of(path)}
+
+
+def make_block(
+    source: Source, table: SamplerTable, plan: dict[str, Any], block: int, count: int
+) -> tuple[pa.Table, int]:
+    """Return the first `count` patients of a block as a table, and how many entries the guardrail moved for them."""
+    encoder, heads = source.recipe.encoder, source.recipe.preset.heads
+    patients = block_range(block, plan["block"])
+    with autocast(plan["precision"], source.device):
+        sample: Sample = sample_patients(
+            source.network, patients, encoder.layout, heads, table, plan["seed"], source.device
+        )
+    numbers = torch.arange(patients.start, patients.start + count).numpy()
+    decoded = decode(sample.x_static[:count], sample.x_dynamic[:count], numbers, encoder)
+    return decoded, int(sample.moved[:count].sum())
+
+
+def _complete(making: Making) -> bool:
+    """Write manifest, card and sums if all parts are there; return whether the release is complete."""
+    notes = [making.notes / f"part-{part:05d}.json" for part in range(n_parts(making.plan))]
+    if not all(note.exists() for note in notes):
+        return _is_complete(making.release, making.plan)
+    with ExitStack() as held:
+        try:
+            held.enter_context(disk.lock(making.notes / "complete.lock", "release folder"))
+        except (FileNotFoundError, RunError):  # another shard is about to complete it, or just has
+            return _is_complete(making.release, making.plan)
+        if not (making.notes / PLAN).exists():
+            return _is_complete(making.release, making.plan)
+        entries = [disk.read_json(note, "a release in the making") for note in notes]
+        seconds = [entry.pop("seconds") for entry in entries]
+        _check_parts(making.release, entries)
+        _write_texts(making, entries)
+        _write_provenance(making.release, sum(seconds))
+        disk.remove_temporaries(making.release)
+        write_sums(making.release)
+        (making.notes / PLAN).unlink()
+        shutil.rmtree(making.notes, ignore_errors=True)
+    return True
+
+
+def _check_parts(release: Path, entries: list[dict[str, Any]]) -> None:
+    for entry in entries:
+        path = release / entry["file"]
+        if not path.is_file() or disk.sha256_of(path) != entry["sha256"]:
+            raise ReleaseError(
+                f"{path} is not as it was written; remove {INCOMPLETE}/{path.stem}.json and generate again"
+            )
+
+
+def _write_texts(making: Making, entries: list[dict[str, Any]]) -> None:
+    schema = making.source.recipe.encoder.released_schema()
+    guardrail = {"moved": sum(entry["moved"] for entry in entries), "nonfinite": 0, "rejected": 0}
+    rows = sum(entry["rows"] for entry in entries)
+    noted = disk.read_json(making.notes / PLAN, "a release in the making")
+    mixed = [disk.read_json(p, "a release in the making") for p in sorted(making.notes.glob("mixed-*.json"))]
+    manifest = {**noted, "mixed": mixed, "rows": rows, "guardrail": guardrail, "parts": entries}
+    release = making.release
+    disk.write_json(release / "manifest.json", manifest)
+    disk.write_text(release / "schema.toml", schema.to_toml())
+    disk.write_text(release / "dictionary.csv", dictionary_rows(schema))
+    disk.write_text(release / "CARD.md", card(schema, manifest))
+    disk.write_json(release / "croissant.json", croissant(schema, manifest))
+
+
+def _write_provenance(release: Path, seconds: float) -> None:
+    """Note what varies between makings: when, where, how long."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    job = {key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if key in os.environ}
+    content = {"completed": moment, "host": socket.gethostname(), "system": platform.platform(), "jobs": job}
+    disk.write_json(release / "provenance.json", {**content, "sampling_seconds": round(seconds, 3)})
+
+
+def summed_files(release: Path) -> list[str]:
+    """Return the files that SHA256SUMS covers, in order: all but those that vary between makings."""
+    files = (str(p.relative_to(release)) for p in release.rglob("*") if p.is_file())
+    return sorted(f for f in files if f not in UNSUMMED and f.split("/")[0] not in (INCOMPLETE, "report"))
+
+
+def write_sums(release: Path) -> None:
+    """Write SHA256SUMS in the form that `sha256sum -c` reads; it comes last and makes the release whole."""
+    lines = [f"{disk.sha256_of(release / name)}  {name}\n" for name in summed_files(release)]
+    disk.write_text(release / SUMS, "".join(lines))

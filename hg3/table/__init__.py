@@ -1,0 +1,1 @@
+"""Tables of patients: schema, checks, transforms, encoding there and back."""

@@ -1,0 +1,1 @@
+"""Simulated cohorts: stand-ins that hold no real patient."""

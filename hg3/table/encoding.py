@@ -1,0 +1,273 @@
+"""A cohort as tensors: x_static (N, S), x_dynamic (N, C, L), and which cells were observed."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from hg3.errors import SchemaError, TableError
+from hg3.layout import Block, Layout
+from hg3.table.checks import Cohort, counting_cells, missing_cells
+from hg3.table.codecs import RealCodec, constant_of, fit_categories, fit_real, sampling_bounds
+from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, Code, Column, TableSchema
+
+NewBlock = tuple[str, Literal["real", "category"], int, float, float]  # name, kind, width, low, high
+
+
+@dataclass(frozen=True)
+class FittedColumn:
+    """What encoding knows of one column beyond its schema.
+
+    `constant` is the one value of a column that has no other, which then needs no channel of its own;
+    `flagged` columns have an observed-flag block.
+    """
+
+    column: Column
+    codec: RealCodec | None
+    categories: tuple[Code, ...]
+    constant: float | Code | None
+    flagged: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        codec = self.codec.to_dict() if self.codec else None
+        plain = {"constant": self.constant, "flagged": self.flagged, "categories": list(self.categories)}
+        return {"name": self.column.name, "codec": codec, **plain}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], schema: TableSchema) -> "FittedColumn":
+        codec = RealCodec.from_dict(content["codec"]) if content["codec"] else None
+        column = schema.by_name[content["name"]]
+        return cls(column, codec, tuple(content["categories"]), content["constant"], content["flagged"])
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N encoded patients. `observed_*` says per block (in the layout's order) where there is a value.
+
+    Parameters
+    ----------
+    x_static : float32, shape (N, S); x_dynamic : float32, shape (N, C, L).
+    observed_static : bool, shape (N, static blocks); observed_dynamic : bool, shape (N, dynamic blocks, L).
+    """
+
+    x_static: np.ndarray
+    x_dynamic: np.ndarray
+    observed_static: np.ndarray
+    observed_dynamic: np.ndarray
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Everything needed to encode a cohort of `schema` and to decode samples; JSON there and back."""
+
+    schema: TableSchema
+    columns: tuple[FittedColumn, ...]
+    layout: Layout
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"columns": [c.to_dict() for c in self.columns], "layout": self.layout.to_dict()}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], schema: TableSchema) -> "Encoder":
+        columns = tuple(FittedColumn.from_dict(c, schema) for c in content["columns"])
+        return cls(schema, columns, Layout.from_dict(content["layout"]))
+
+    def released_schema(self) -> TableSchema:
+        """Return the schema of a release: learned category tables and decimals filled in."""
+        columns = []
+        for fitted in self.columns:
+            update: dict[str, Any] = {}
+            if fitted.codec:
+                update = {"decimals": fitted.codec.decimals, "transform": fitted.codec.transform.kind}
+            elif fitted.categories:
+                update = {"categories": fitted.categories}
+            columns.append(fitted.column.model_copy(update=update))
+        return self.schema.model_copy(update={"columns": tuple(columns), "ignore": ()})
+
+
+def fit_encoder(cohort: Cohort, train: np.ndarray) -> tuple[Encoder, list[str]]:
+    """Return the encoder fitted on the patients where `train` (bool, shape (N,)) is true, and warnings.
+
+    Raises
+    ------
+    TableError, SchemaError
+        If a column has no training value, or nothing varies over time.
+    """
+    schema, warnings = cohort.schema, []
+    fitted: list[FittedColumn] = []
+    blocks: dict[bool, list[Block]] = {True: [], False: []}
+    for column in schema.columns:
+        one, added, warning = _fit_column(cohort, column, train)
+        fitted.append(one)
+        _append_blocks(blocks[column.static], added)
+        warnings += [warning] if warning else []
+    _append_blocks(blocks[False], _record_blocks(cohort, train))
+    if not blocks[False]:
+        raise SchemaError(f"schema {schema.name!r} has no column that varies over time; hg3 models records over time")
+    layout = Layout(tuple(blocks[True]), tuple(blocks[False]), schema.length)
+    return Encoder(schema, tuple(fitted), layout), warnings
+
+
+def observed_cells(cohort: Cohort, column: Column) -> np.ndarray:
+    """Return per row whether `column` has a value that counts: present, and not masked by its indicator."""
+    counts = counting_cells(column.name, cohort.values, cohort.schema)
+    return counts & ~missing_cells(cohort.values[column.name])
+
+
+def _append_blocks(blocks: list[Block], added: list[NewBlock]) -> None:
+    for name, kind, width, low, high in added:
+        start = blocks[-1].start + blocks[-1].width if blocks else 0
+        blocks.append(Block(name, kind, start, width, low, high))
+
+
+def _category(name: str, width: int) -> NewBlock:
+    return (name, "category", width, -np.inf, np.inf)
+
+
+def _fit_column(cohort: Cohort, column: Column, train: np.ndarray) -> tuple[FittedColumn, list[NewBlock], str | None]:
+    """Return the fitted column, the blocks it needs, and a warning."""
+    observed = observed_cells(cohort, column)
+    rows = observed & train[cohort.patient_index]
+    if not rows.any():
+        raise TableError(f"column {column.name!r} has no value among the training patients; take it out of the schema")
+    fit = _fit_real_column if column.is_real else _fit_category_column
+    fitted, blocks, warning = fit(cohort, column, rows)
+    if fitted.flagged:
+        blocks.append(_category(column.name + OBSERVED_SUFFIX, 2))
+    if fitted.constant is not None and np.ptp(cohort.values[column.name][observed]):
+        warning = warning or (
+            f"column {column.name!r} has one value only among the training patients; it is kept as a constant"
+        )
+    return fitted, blocks, warning
+
+
+def _fit_real_column(
+    cohort: Cohort, column: Column, rows: np.ndarray
+) -> tuple[FittedColumn, list[NewBlock], str | None]:
+    values, flagged = cohort.values[column.name][rows], column.missing == "modelled"
+    codec, warning = fit_real(values, column)
+    if codec is None:
+        constant = constant_of(float(values[0]), column)
+        return FittedColumn(column, None, (), constant, flagged), [], warning
+    low, high = sampling_bounds(codec, values, cohort.patient_index[rows])
+    return FittedColumn(column, codec, (), None, flagged), [(column.name, "real", 1, low, high)], warning
+
+
+def _fit_category_column(
+    cohort: Cohort, column: Column, rows: np.ndarray
+) -> tuple[FittedColumn, list[NewBlock], str | None]:
+    index, codes = cohort.values[column.name][rows], cohort.categories[column.name]
+    flagged = column.missing == "modelled"
+    categories = fit_categories(index, cohort.patient_index[rows], codes, column)
+    present = [codes[i] for i in np.unique(index) if codes[i] in categories]
+    if len(present) == 1:
+        return FittedColumn(column, None, categories, present[0], flagged), [], None
+    blocks = [_category(column.name, len(categories))]
+    return FittedColumn(column, None, categories, None, flagged), blocks, None
+
+
+def _record_blocks(cohort: Cohort, train: np.ndarray) -> list[NewBlock]:
+    """Return the blocks that records of different lengths and gaps in time need, if training has them."""
+    lengths, present = record_shape(cohort)
+    lengths, present = lengths[train], present[train]
+    inside = np.arange(cohort.schema.length) < lengths[:, None]
+    blocks = []
+    if (lengths != cohort.schema.length).any():
+        blocks.append(_category(CONTINUES, 2))
+    if (inside & ~present).any():
+        blocks.append(_category(PRESENT, 2))
+    return blocks
+
+
+def record_shape(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
+    """Return each record's length (N,), its last time plus one, and where it has a row, bool (N, L)."""
+    present = np.zeros((cohort.n_patients, cohort.schema.length), dtype=bool)
+    present[cohort.patient_index, cohort.time_index] = True
+    return cohort.schema.length - np.argmax(present[:, ::-1], axis=1), present
+
+
+def encode(cohort: Cohort, encoder: Encoder) -> Encoded:
+    """Return all patients of `cohort` encoded, in the order of `cohort.patients`.
+
+    Raises
+    ------
+    TableError
+        If records end early or have gaps and the training patients had none.
+    """
+    n, layout = cohort.n_patients, encoder.layout
+    x = {True: np.zeros((n, layout.n_static, 1), np.float32)}
+    x[False] = np.zeros((n, layout.n_dynamic, layout.length), np.float32)
+    observed = {True: np.ones((n, len(layout.static), 1), bool)}
+    observed[False] = np.ones((n, len(layout.dynamic), layout.length), bool)
+    blocks = {static: {b.name: (i, b) for i, b in enumerate(part)} for static, part in _parts(layout)}
+    for fitted in encoder.columns:
+        static, name = fitted.column.static, fitted.column.name
+        value, seen = _on_grid(cohort, fitted)
+        if name in blocks[static]:
+            number, block = blocks[static][name]
+            _write(x[static][:, block.channels], value, seen, block, fitted)
+            observed[static][:, number] = seen
+        if fitted.flagged:
+            _, block = blocks[static][name + OBSERVED_SUFFIX]
+            _write_category(x[static][:, block.channels], seen.astype(np.int64), np.ones_like(seen), block)
+    _encode_record(cohort, x[False], {name: block for name, (_, block) in blocks[False].items()})
+    return Encoded(x[True][:, :, 0], x[False], observed[True][:, :, 0], observed[False])
+
+
+def _parts(layout: Layout) -> tuple[tuple[bool, tuple[Block, ...]], ...]:
+    return ((True, layout.static), (False, layout.dynamic))
+
+
+def _on_grid(cohort: Cohort, fitted: FittedColumn) -> tuple[np.ndarray, np.ndarray]:
+    """Return a column's values and where it has one, both (N, L), or (N, 1) for a static column."""
+    column, values = fitted.column, cohort.values[fitted.column.name]
+    if not column.is_real:
+        values = _refer(values, cohort.categories[column.name], fitted.categories)
+    seen = observed_cells(cohort, column) & ~missing_cells(values)
+    width = 1 if column.static else cohort.schema.length
+    grid = np.zeros((cohort.n_patients, width), values.dtype)
+    there = np.zeros((cohort.n_patients, width), bool)
+    time = 0 if column.static else cohort.time_index[seen]
+    grid[cohort.patient_index[seen], time] = values[seen]
+    there[cohort.patient_index[seen], time] = True
+    return grid, there
+
+
+def _refer(index: np.ndarray, table_codes: tuple[Code, ...], codes: tuple[Code, ...]) -> np.ndarray:
+    """Return positions in `codes` from those in `table_codes`; -1 stays, and is that of codes not listed."""
+    position = {str(code): i for i, code in enumerate(codes)}
+    lookup = np.array([*(position.get(str(code), -1) for code in table_codes), -1], dtype=np.int64)
+    return lookup[index]
+
+
+def _write(out: np.ndarray, value: np.ndarray, seen: np.ndarray, block: Block, fitted: FittedColumn) -> None:
+    if fitted.codec is None:
+        _write_category(out, value, seen, block)
+    else:
+        x = np.full(value.shape, block.fill, np.float32)
+        x[seen] = fitted.codec.encode(value[seen])
+        out[:, 0] = x
+
+
+def _write_category(out: np.ndarray, index: np.ndarray, seen: np.ndarray, block: Block) -> None:
+    """Write one-hot blocks in {-1, 1}, and the uniform distribution where there is no value."""
+    for code in range(block.width):
+        out[:, code] = np.where(seen, np.where(index == code, 1.0, -1.0), block.fill)
+
+
+def _encode_record(cohort: Cohort, x: np.ndarray, blocks: dict[str, Block]) -> None:
+    """Write the blocks of the record's length and gaps, or refuse those that training never saw."""
+    lengths, present = record_shape(cohort)
+    inside = np.arange(cohort.schema.length) < lengths[:, None]
+    for name, flag, bad, fault in (
+        (CONTINUES, inside, ~inside, "records that end before the grid does"),
+        (PRESENT, present, inside & ~present, f"records with {cohort.schema.step}s without a row"),
+    ):
+        if name in blocks:
+            block, always = blocks[name], np.ones_like(flag)
+            _write_category(x[:, block.channels], flag.astype(np.int64), always, block)
+        elif bad.any():
+            raise TableError(
+                f"the table has {int(bad.any(axis=1).sum())} {fault}, and the training patients have none; "
+                "split with another seed, or complete these records"
+            )

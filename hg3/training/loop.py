@@ -1,0 +1,275 @@
+"""The training loop: resumable at any update, the same weights for the same seed and thread count.
+
+The randomness of update u is a function of (seed, u), so that a checkpoint needs no generator states.
+"""
+
+import copy
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hg3.diffusion.loss import Batch, denoising_loss, draw
+from hg3.diffusion.schedule import make_schedule
+from hg3.errors import RunError, TrainingError
+from hg3.training.checkpoint import (
+    Recipe,
+    best_checkpoint,
+    checkpoints,
+    read_state,
+    read_tensors,
+    save_checkpoint,
+)
+from hg3.training.device import autocast, resolve_precision
+
+TIMED_UPDATES = 50  # with --minutes: their speed fixes the total
+UNTIMED_UPDATES = 5  # the first ones allocate and choose kernels
+MOST_SKIPPED = 20
+LOG_EVERY = 10
+VALIDATION_PATIENTS, VALIDATION_DRAWS = 512, 4
+FINAL_LEARNING_RATE = 0.01  # of the highest, at the end of the cosine decay
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Progress:
+    """Where a training stands; everything of state.json but the tensors."""
+
+    update: int = 0
+    total: int | None = None
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    validation: float = math.inf
+    best_validation: float = math.inf
+    validations_without_progress: int = 0
+
+
+@dataclass
+class Trainer:
+    """One training: network, weights' average, optimiser, and the encoded patients it learns from.
+
+    Parameters
+    ----------
+    train, validation : encoded patients, on `device` if they fit.
+    """
+
+    recipe: Recipe
+    train: Batch
+    validation: Batch
+    seed: int
+    device: torch.device
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        config = self.recipe.preset.training
+        torch.manual_seed(self.seed)
+        self.model = self.recipe.build_network().to(self.device)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.precision = resolve_precision(config.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
+        schedule = self.recipe.preset.schedule
+        self.schedule = make_schedule(schedule.kind, schedule.steps, schedule.allow_terminal_signal)
+
+    def step(self) -> dict[str, float]:
+        """Make one update and return its loss, gradient norm and learning rate; skip it if the loss is not finite."""
+        update, config = self.progress.update, self.recipe.preset.training
+        batch = self.train.select(self._batch_index(update), self.device)
+        rate = learning_rate(update, config.learning_rate, config.warmup, self.progress.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._loss(self.model, batch, generator_for(self.device, self.seed, update))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
+        if finite:
+            self.scaler.step(self.optimizer)
+            self._average(min(config.ema, (1 + update) / (10 + update)))
+        self.scaler.update()
+        self._count(finite)
+        return {"loss": float(loss.detach()), "gradient_norm": float(norm), "learning_rate": rate}
+
+    def validate(self) -> float:
+        """Return the averaged weights' loss on validation patients, at times and noise that never change."""
+        total = 0.0
+        with torch.inference_mode():
+            for number in range(VALIDATION_DRAWS):
+                generator = generator_for(self.device, 0, number)
+                total += float(self._loss(self.ema, self.validation, generator))
+        return total / VALIDATION_DRAWS
+
+    def save(self, folder: Path) -> Path:
+        """Write a checkpoint of this moment."""
+        state = {
+            **vars(self.progress),
+            "seed": self.seed,
+            "threads": torch.get_num_threads(),
+            "precision": self.precision,
+            "torch": torch.__version__,
+            "scaler": self.scaler.state_dict(),
+        }
+        model, ema = self.model.state_dict(), self.ema.state_dict()
+        return save_checkpoint(folder, self.recipe, model, ema, self._optimizer_tensors(), state)
+
+    def restore(self, checkpoint: Path) -> list[str]:
+        """Take weights and progress from `checkpoint`; return warnings about what makes the bits differ."""
+        state = read_state(checkpoint)
+        self.progress = Progress(**{key: state[key] for key in vars(Progress())})
+        try:
+            self.model.load_state_dict(read_tensors(checkpoint / "model.safetensors"))
+            self.ema.load_state_dict(read_tensors(checkpoint / "ema.safetensors"))
+            self._load_optimizer(read_tensors(checkpoint / "optimizer.safetensors"))
+        except (RuntimeError, KeyError):
+            raise RunError(f"{checkpoint} holds weights of another network; resume with the run's own preset") from None
+        if state["scaler"]:  # empty where nothing was scaled
+            self.scaler.load_state_dict(state["scaler"])
+        now = {"threads": torch.get_num_threads(), "precision": self.precision, "torch": torch.__version__}
+        return [
+            f"the run was made with {key} {state[key]} and goes on with {value}: weights may differ in the last bits"
+            for key, value in now.items()
+            if state[key] != value
+        ]
+
+    def _loss(self, model: torch.nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        noise = draw(batch, self.schedule.T, generator)
+        with autocast(self.precision, self.device):
+            return denoising_loss(
+                model, batch, noise, self.schedule, self.recipe.encoder.layout, self.recipe.preset.loss
+            )
+
+    def _batch_index(self, update: int) -> Tensor:
+        """Return the patients of update `update`: each epoch is one shuffle, its remainder is left out."""
+        n, size = len(self.train), self.recipe.preset.training.batch
+        epoch, place = divmod(update, n // size)
+        order = np.random.default_rng([self.seed, epoch]).permutation(n)
+        return torch.from_numpy(order[place * size : (place + 1) * size])
+
+    def _average(self, decay: float) -> None:
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1.0 - decay)
+
+    def _count(self, finite: bool) -> None:
+        self.progress.update += 1
+        self.progress.skipped += not finite
+        self.progress.skipped_in_a_row = 0 if finite else self.progress.skipped_in_a_row + 1
+        if self.progress.skipped_in_a_row >= MOST_SKIPPED:
+            raise TrainingError(
+                f"the loss was not finite in {MOST_SKIPPED} updates in a row, up to update {self.progress.update}; the "
+                "last good checkpoint is intact: resume with a lower rate (--set training.learning_rate=1e-4) or in "
+                "full precision (--set training.precision=float32)"
+            )
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        states = self.optimizer.state_dict()["state"]
+        return {f"{i}.{key}": torch.as_tensor(value) for i, state in states.items() for key, value in state.items()}
+
+    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        content = self.optimizer.state_dict()
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            number, _, key = name.partition(".")
+            states.setdefault(int(number), {})[key] = value
+        self.optimizer.load_state_dict({**content, "state": states})
+
+
+def generator_for(device: torch.device, seed: int, update: int) -> torch.Generator:
+    """Return the generator of update `update`, a pure function of the arguments."""
+    mixed = int(np.random.SeedSequence([seed, update]).generate_state(1, np.uint64)[0]) >> 1
+    return torch.Generator(device).manual_seed(mixed)
+
+
+def learning_rate(update: int, highest: float, warmup: int, total: int | None) -> float:
+    """Return the rate at `update`: linear warm-up, then cosine decay to a hundredth at `total`, if that is known."""
+    if update < warmup or total is None:
+        return highest * min(1.0, (update + 1) / max(warmup, 1))
+    share = (update - warmup) / max(total - warmup, 1)
+    low = FINAL_LEARNING_RATE
+    return highest * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+
+def run_updates(
+    trainer: Trainer,
+    folder: Path,
+    report: Report,
+    updates: int | None,
+    minutes: float | None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train until the total is reached or validation stops improving; return False if `should_stop` ended it.
+
+    Parameters
+    ----------
+    folder : where checkpoints go.
+    updates, minutes : how long, one of them for a fresh run. `minutes` times the first updates and fixes the total from
+        them; a total that a checkpoint holds is kept, unless `updates` sets another.
+    """
+    progress, config = trainer.progress, trainer.recipe.preset.training
+    if updates is not None:
+        progress.total = updates
+    first, started, timed = progress.update, time.perf_counter(), 0.0
+    while not _is_done(progress, config.patience):
+        if should_stop():
+            trainer.save(folder)
+            return False
+        if progress.total is None and minutes is not None and progress.update == first + TIMED_UPDATES:
+            progress.total = _total_for(trainer, minutes, started, timed)
+            trainer.save(folder)  # with the total, which a resume after a kill keeps
+        entry = trainer.step()
+        if progress.update == first + UNTIMED_UPDATES:
+            timed = time.perf_counter()
+        if progress.update % config.validate_every == 0 or progress.update == progress.total:
+            entry["validation"] = _validate_and_save(trainer, folder)
+        elif progress.update % config.checkpoint_every == 0:
+            trainer.save(folder)
+            prune(folder.parent)
+        report({"update": progress.update, "total": progress.total, "skipped": progress.skipped, **entry})
+    return True
+
+
+def _is_done(progress: Progress, patience: int) -> bool:
+    """Whether the total is reached, or so many validations in a row brought no progress."""
+    reached = progress.total is not None and progress.update >= progress.total
+    return reached or progress.validations_without_progress >= patience
+
+
+def _total_for(trainer: Trainer, minutes: float, started: float, timed: float) -> int:
+    """Return the update at which `minutes` from `started` will be over, validations included."""
+    now = time.perf_counter()
+    per_update = (now - timed) / (TIMED_UPDATES - UNTIMED_UPDATES)
+    trainer.validate()
+    per_update += (time.perf_counter() - now) / trainer.recipe.preset.training.validate_every
+    left = minutes * 60 - (time.perf_counter() - started)
+    return trainer.progress.update + max(int(left / per_update), 1)
+
+
+def _validate_and_save(trainer: Trainer, folder: Path) -> float:
+    """Validate, write a checkpoint, and keep only the best one and this one."""
+    progress = trainer.progress
+    loss = trainer.validate()
+    progress.validation = loss if math.isfinite(loss) else math.inf
+    better = progress.validation < progress.best_validation
+    progress.best_validation = min(progress.validation, progress.best_validation)
+    progress.validations_without_progress = 0 if better else progress.validations_without_progress + 1
+    trainer.save(folder)
+    prune(folder.parent)
+    return progress.validation
+
+
+def prune(run: Path) -> None:
+    """Remove all checkpoints of `run` but the last and the one of lowest validation loss."""
+    kept = (best_checkpoint(run), checkpoints(run)[-1])
+    for path in checkpoints(run):
+        if path not in kept:
+            shutil.rmtree(path)

@@ -1,0 +1,291 @@
+"""The verb train: a table becomes a run folder."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hg3 import disk
+from hg3.config import Preset, load_preset, parse_preset
+from hg3.diffusion.loss import Batch
+from hg3.errors import ConfigError, RunError, TableError
+from hg3.table.checks import Cohort, checked_cohort
+from hg3.table.encoding import Encoded, encode, fit_encoder
+from hg3.table.read import read_table
+from hg3.table.schema import load_schema
+from hg3.table.split import Split, split_from_dict, split_patients
+from hg3.training.checkpoint import Recipe, check_is_run, checkpoints, read_recipe, read_state
+from hg3.training.curve import draw_loss_curve
+from hg3.training.device import default_device
+from hg3.training.loop import LOG_EVERY, VALIDATION_PATIENTS, Progress, Trainer, run_updates
+
+FORMAT = 1
+DEVICE_SHARE = 0.5  # of the free device memory that the data may take; the rest is for training
+PRIVATE_FILES = {
+    "split.json": "the ids of the patients, by part, and the path of their table",
+    "encoder.json": "quantiles, constants and ranges of real columns",
+    "metrics.jsonl": "losses on these patients",
+    "loss.png": "the same as a curve",
+    "checkpoints/": "weights trained on these patients",
+}
+LARGEST_SEED = 2**63 - 1
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked cohort with its split, recipe and tensors, ready to train on."""
+
+    recipe: Recipe
+    split: Split
+    table: dict[str, str]
+    cohort: Cohort
+    encoded: Encoded
+
+
+def train(
+    table: str | Path,
+    out: str | Path,
+    schema: str | Path | None = None,
+    preset: str | Path = "hg3",
+    changes: dict[str, str] | None = None,
+    updates: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    report: Report = lambda entry: None,
+    warn: Callable[[str], None] = lambda sentence: None,
+) -> bool:
+    """Train on `table` and leave a run in `out`; return False if a signal stopped it early.
+
+    Parameters
+    ----------
+    table : CSV or Parquet, long format. schema, preset : shipped names or paths; with `resume` the run's own count.
+    changes : preset keys to change, {"network.width": "64"}; with `resume`, only keys of training.
+    updates, minutes : how long, exactly one of them for a fresh run. `updates` runs are the reproducible ones;
+        `minutes` times the first 50 updates, fixes the total and writes it down.
+    seed : of the split, the first weights and all training noise; with `resume` the run's own counts.
+    report : called after each update with its numbers; warn : called with each warning.
+
+    Raises
+    ------
+    Hg3Error
+        If anything given is not usable; nothing is left behind then.
+    """
+    table, out = Path(table), Path(out)
+    _check_numbers(updates, minutes, seed)
+    if resume:
+        check_is_run(out)
+        with disk.lock(out / ".lock", "run folder"):
+            disk.remove_temporaries(out)
+            prepared = _prepare_resumed(table, out, schema, changes or {})
+            trainer = make_trainer(prepared, read_split(out)["seed"], default_device())
+            return _train(out, trainer, updates, minutes, report, warn)
+    if updates is None and minutes is None:
+        raise ConfigError("give one of updates and minutes: how long shall the training be?")
+    _check_free(out)
+    prepared = _prepare(table, schema, load_preset(preset, changes), seed, warn)
+    trainer = make_trainer(prepared, seed, default_device())
+    _make_run(out, prepared, seed)
+    with disk.lock(out / ".lock", "run folder"):
+        return _train(out, trainer, updates, minutes, report, warn)
+
+
+def _check_numbers(updates: int | None, minutes: float | None, seed: int) -> None:
+    if updates is not None and minutes is not None:
+        raise ConfigError("updates and minutes were both given; give one of them")
+    if updates is not None and updates < 1:
+        raise ConfigError(f"{updates} updates were asked for; a training has at least 1")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigError(f"{minutes} minutes were asked for; give more than 0")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"seed {seed} was given; a seed is a whole number from 0 to 2^63 - 1")
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is there already and not empty; choose another folder, or go on with --resume")
+
+
+def _prepare(
+    table: Path, schema: str | Path | None, preset: Preset, seed: int, warn: Callable[[str], None]
+) -> Prepared:
+    if schema is None:
+        raise ConfigError("a fresh run needs a schema: a shipped name or the path of one")
+    loaded = load_schema(schema)
+    cohort, warnings = checked_cohort(read_table(table, loaded), loaded)
+    split = split_patients(cohort.n_patients, seed)
+    check_batch(int(split.train.sum()), preset)
+    encoder, more = fit_encoder(cohort, split.train)
+    for sentence in (*warnings, *more):
+        warn(sentence)
+    source = {"path": str(table.resolve()), "sha256": disk.sha256_of(table)}
+    return Prepared(Recipe(preset, loaded, encoder), split, source, cohort, encode(cohort, encoder))
+
+
+def check_batch(n_train: int, preset: Preset) -> None:
+    """Refuse a batch that is larger than the training part."""
+    if n_train < preset.training.batch:
+        raise TableError(
+            f"the training part has {n_train} patients and a batch takes {preset.training.batch}; "
+            f"lower it, for example --set training.batch={max(n_train // 4, 1)}"
+        )
+
+
+def _prepare_resumed(table: Path, out: Path, schema: str | Path | None, changes: dict[str, str]) -> Prepared:
+    recipe = _changed(_recipe_of(out), changes)
+    if schema is not None and load_schema(schema) != recipe.schema:
+        raise RunError(f"{out} was made for another schema than {str(schema)!r}; resume without a schema")
+    if not table.is_file():
+        raise TableError(f"there is no table at {table}; give the table that the run was made from")
+    content, sha256 = read_split(out), disk.sha256_of(table)
+    if content["table"]["sha256"] != sha256:
+        raise RunError(f"{table} is not the table that {out} was made from: its SHA-256 differs; give that one")
+    cohort, _ = checked_cohort(read_table(table, recipe.schema), recipe.schema)
+    split = split_from_dict(content["patients"], cohort.patients)
+    check_batch(int(split.train.sum()), recipe.preset)
+    return Prepared(recipe, split, content["table"], cohort, encode(cohort, recipe.encoder))
+
+
+def _recipe_of(run: Path) -> Recipe:
+    """Return the recipe of the last checkpoint, whose files have hashes, or that of a run without one yet."""
+    found = checkpoints(run)
+    if not found:
+        return read_recipe(run)
+    read_state(found[-1])
+    return read_recipe(found[-1])
+
+
+def _changed(recipe: Recipe, changes: dict[str, str]) -> Recipe:
+    """Return the recipe with other keys of training; the rest of a preset is what its weights were made for."""
+    fixed = sorted(key for key in changes if not key.startswith("training."))
+    if fixed:
+        raise ConfigError(f"a resumed run keeps its own {', '.join(fixed)}; of a preset, only training.* can change")
+    if not changes:
+        return recipe
+    return replace(recipe, preset=parse_preset(recipe.preset.to_toml(), recipe.preset.name, changes))
+
+
+def read_split(run: Path) -> dict[str, Any]:
+    """Return split.json of a run: {"format", "seed", "table": {"path", "sha256"}, "patients": {part: ids}}."""
+    content = disk.read_json(run / "split.json", "a run of hg3")
+    if not isinstance(content, dict) or not {"table", "patients", "seed"} <= content.keys():
+        raise RunError(f"{run / 'split.json'} is altered: it is not the split of a run; restore it")
+    if content.get("format") != FORMAT:
+        raise RunError(f"{run} has format {content.get('format')} and this hg3 reads {FORMAT}; update hg3")
+    return content
+
+
+def _make_run(out: Path, prepared: Prepared, seed: int) -> None:
+    """Write the run folder's texts, all or none; it is private (mode 0700), for it is made from patients."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=disk.TEMPORARY_PREFIX, dir=out.parent))
+    split = {"format": FORMAT, "seed": seed, "table": prepared.table}
+    try:
+        prepared.recipe.write(temporary)
+        patients = prepared.split.to_dict(prepared.cohort.patients)
+        disk.write_json(temporary / "split.json", {**split, "patients": patients})
+        disk.write_json(temporary / "private.json", PRIVATE_FILES)
+        os.replace(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _train(
+    out: Path,
+    trainer: Trainer,
+    updates: int | None,
+    minutes: float | None,
+    report: Report,
+    warn: Callable[[str], None],
+) -> bool:
+    found = checkpoints(out)
+    if found:
+        for sentence in trainer.restore(found[-1]):
+            warn(sentence)
+    if trainer.progress.total is None and updates is None and minutes is None:
+        raise ConfigError(f"{out} has no checkpoint that fixes its length; give updates or minutes")
+    with closing(Metrics(out / "metrics.jsonl", trainer.progress)) as metrics, _stop_on_signals() as stopped:
+
+        def tell(entry: dict[str, Any]) -> None:
+            metrics.add(entry)
+            report(entry)
+
+        finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped)
+    draw_loss_curve(out / "metrics.jsonl", out / "loss.png")
+    return finished
+
+
+def make_trainer(prepared: Prepared, seed: int, device: torch.device) -> Trainer:
+    """Return a trainer with the training and validation patients as tensors, on `device` if they fit."""
+    train_part = _batch(prepared.encoded, prepared.split.train)
+    validation = _batch(prepared.encoded, prepared.split.validation)
+    first = torch.arange(min(len(validation), VALIDATION_PATIENTS))
+    place = device if _fits(train_part, device) else torch.device("cpu")
+    everyone = torch.arange(len(train_part))
+    return Trainer(prepared.recipe, train_part.select(everyone, place), validation.select(first, device), seed, device)
+
+
+def _batch(encoded: Encoded, patients: Any) -> Batch:
+    parts = (encoded.x_static, encoded.x_dynamic, encoded.observed_static, encoded.observed_dynamic)
+    return Batch(*(torch.from_numpy(part[patients]) for part in parts))
+
+
+def _fits(batch: Batch, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    size = sum(t.numel() * t.element_size() for t in vars(batch).values())
+    return size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+class Metrics:
+    """metrics.jsonl: one line every tenth update and at each validation; a resume drops what it will repeat."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        kept = [line for line in _lines(path) if json.loads(line)["update"] <= progress.update]
+        disk.write_text(path, "".join(line + "\n" for line in kept))
+        self.file = path.open("a", encoding="utf-8")
+
+    def add(self, entry: dict[str, Any]) -> None:
+        if entry["update"] % LOG_EVERY == 0 or "validation" in entry:
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
+            self.file.write(json.dumps(finite) + "\n")
+            self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the whole lines of a file that a kill may have cut within its last one."""
+    if not path.is_file():
+        return []
+    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [line for line in whole if line.startswith("{") and line.endswith("}")]
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT, SIGTERM and SIGUSR1 into a flag that the loop looks at between updates."""
+    caught: list[int] = []
+    previous = {}
+    if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            previous[number] = signal.signal(number, lambda n, _: caught.append(n))
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,71 @@
+"""The noise schedule: the published formula, and the promise that it ends in pure noise."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from hg3.diffusion.schedule import (
+    LARGEST_TERMINAL_ALPHA_BAR,
+    Schedule,
+    check_terminal_signal,
+    cosine_schedule,
+    make_schedule,
+)
+from hg3.errors import ConfigError
+from tests import oracle
+
+
+@pytest.mark.parametrize("n_steps", [2, 3, 20, 100, 500, 1000])
+def test_cosine_is_the_published_formula(n_steps: int) -> None:
+    np.testing.assert_allclose(cosine_schedule(n_steps).alpha_bar, oracle.cosine_alpha_bar(n_steps), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("n_steps", [2, 20, 1000, 2**20])
+def test_signal_falls_and_everything_is_finite(n_steps: int) -> None:
+    schedule = cosine_schedule(n_steps)
+    assert len(schedule.alpha_bar) == n_steps
+    assert np.all(np.diff(schedule.alpha_bar) < 0)
+    assert schedule.alpha_bar[-1] > 0 and schedule.alpha_bar[0] < 1
+    assert np.isfinite(schedule.log_snr).all()
+    assert np.all(schedule.signal.astype(np.float32) > 0)  # an eps head divides by it in float32
+    assert np.all(schedule.noise.astype(np.float32) > 0)
+
+
+def test_log_snr_and_squares_agree_with_alpha_bar() -> None:
+    schedule = cosine_schedule(200)
+    expected = [oracle.log_snr(alpha_bar) for alpha_bar in schedule.alpha_bar]
+    np.testing.assert_allclose(schedule.log_snr, expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(schedule.signal**2 + schedule.noise**2, 1.0, rtol=1e-15)
+
+
+def test_every_usual_length_ends_in_pure_noise() -> None:
+    left = [cosine_schedule(n).alpha_bar[-1] for n in range(20, 1001)]
+    assert max(left) <= 1e-4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert make_schedule("cosine", 500).T == 500
+
+
+def test_a_schedule_that_leaves_signal_is_refused() -> None:
+    assert cosine_schedule(4).alpha_bar[-1] > LARGEST_TERMINAL_ALPHA_BAR
+    with pytest.raises(ConfigError, match=r"alpha_bar = 0\.00014.*biased.*schedule\.allow_terminal_signal"):
+        make_schedule("cosine", 4)
+    with pytest.warns(UserWarning, match=r"alpha_bar = 0\.00014.*biased"):
+        assert make_schedule("cosine", 4, allow_terminal_signal=True).T == 4
+
+
+def test_a_schedule_that_leaves_signal_warns_of_the_consequence_when_it_is_wanted() -> None:
+    linear = Schedule(np.cumprod(1 - np.linspace(1e-4, 0.01, 500)))
+    assert linear.alpha_bar[-1] == pytest.approx(0.0794, abs=1e-4)
+    with pytest.warns(UserWarning, match="alpha_bar = 0.079.*constant columns such as sex come out biased"):
+        check_terminal_signal(linear, allowed=True)
+    with pytest.raises(ConfigError, match="pure noise"):
+        check_terminal_signal(linear, allowed=False)
+
+
+def test_too_few_steps_and_unknown_kinds_are_refused() -> None:
+    with pytest.raises(ConfigError, match="a schedule of 1 steps was asked for; it needs at least 2"):
+        cosine_schedule(1)
+    with pytest.raises(ConfigError, match=r"schedule 'spiral' is unknown; choose one of \['cosine'\]"):
+        make_schedule("spiral", 500)

@@ -1,0 +1,186 @@
+"""The network: shapes, a pad that nothing depends on, patients that do not see each other, gradients."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hg3.config import NetworkConfig
+from hg3.diffusion.unet import ResidualBlock, UNet, time_features
+
+CONFIG = NetworkConfig(width=16, levels=3, heads=2)
+LENGTHS = [1, 5, 8, 60, 61, 230]
+T = 100
+Inputs = tuple[Tensor, Tensor, Tensor]
+
+
+def fresh(length: int, n_static: int = 3, n_dynamic: int = 4, config: NetworkConfig = CONFIG) -> UNet:
+    torch.manual_seed(0)
+    return UNet(n_static, n_dynamic, length, T, config).eval()
+
+
+def lively(length: int, n_static: int = 3, n_dynamic: int = 4, config: NetworkConfig = CONFIG) -> UNet:
+    """Return a network in which no layer is still zero, so that whatever can leak does."""
+    network = fresh(length, n_static, n_dynamic, config)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in network.parameters():
+        fan_in = math.prod(parameter.shape[1:]) if parameter.dim() > 1 else 4
+        parameter.data = torch.randn(parameter.shape, generator=generator) / math.sqrt(fan_in)
+    return network
+
+
+def inputs(length: int, n_static: int = 3, n_dynamic: int = 4, n_patients: int = 3) -> Inputs:
+    generator = torch.Generator().manual_seed(2)
+    x_static = torch.randn(n_patients, n_static, generator=generator)
+    x_dynamic = torch.randn(n_patients, n_dynamic, length, generator=generator)
+    return x_static, x_dynamic, torch.randint(T, (n_patients,), generator=generator)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("n_static", [3, 0])
+@pytest.mark.parametrize("length", LENGTHS)
+@torch.no_grad()
+def test_shapes(length: int, n_static: int) -> None:
+    raw_static, raw_dynamic = lively(length, n_static)(*inputs(length, n_static))
+    assert raw_static.shape == (3, n_static)
+    assert raw_dynamic.shape == (3, 4, length)
+    assert torch.isfinite(raw_static).all() and torch.isfinite(raw_dynamic).all()
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5])
+@torch.no_grad()
+def test_shapes_at_other_depths(levels: int) -> None:
+    network = lively(13, config=NetworkConfig(width=8, levels=levels, heads=1))
+    assert network(*inputs(13))[1].shape == (3, 4, 13)
+    assert (13 + network.padding) % 2**levels == 0 and network.padding < 2**levels
+
+
+@pytest.mark.parametrize("length", [1, 5, 60, 61])
+@torch.no_grad()
+def test_nothing_depends_on_the_pad(length: int) -> None:
+    network = lively(length)
+    before = network(*inputs(length))
+
+    def spoil_entry(module: nn.Module, arguments: tuple[Tensor], output: Tensor) -> Tensor:
+        output[:, length:] = 1e3
+        return output
+
+    def spoil_level(module: nn.Module, arguments: tuple[Tensor, Tensor, int]) -> tuple[Tensor, Tensor, int]:
+        x, time, valid = arguments
+        spoiled = x.clone()
+        spoiled[:, valid:] = 1e3
+        return spoiled, time, valid
+
+    network.enter.register_forward_hook(spoil_entry)
+    spoilt_entry = network(*inputs(length))
+    for module in network.modules():
+        if isinstance(module, ResidualBlock):
+            module.register_forward_pre_hook(spoil_level)
+    spoilt_everywhere = network(*inputs(length))
+    for actual in (spoilt_entry, spoilt_everywhere):
+        assert torch.equal(actual[0], before[0])
+        assert torch.equal(actual[1], before[1])
+
+
+@torch.no_grad()
+def test_a_length_that_needs_no_pad_has_none() -> None:
+    assert fresh(64).padding == 0 and fresh(60).padding == 4 and fresh(61).padding == 3
+    assert fresh(60).position.shape[0] == 64
+
+
+@pytest.mark.parametrize("length", [5, 61])
+@torch.no_grad()
+def test_patients_do_not_see_each_other(length: int) -> None:
+    network = lively(length)
+    x_static, x_dynamic, t = inputs(length, n_patients=9)
+    together = network(x_static, x_dynamic, t)
+    for i in range(9):
+        alone = network(x_static[i : i + 1], x_dynamic[i : i + 1], t[i : i + 1])
+        # batch sizes pick kernels that add in other orders: some float32 roundings of numbers of order 10
+        torch.testing.assert_close(alone[0][0], together[0][i], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(alone[1][0], together[1][i], rtol=1e-4, atol=1e-4)
+
+
+def changed_by(network: UNet, base: Inputs, other: Inputs) -> list[Tensor]:
+    return [(a - b).abs() for a, b in zip(network(*base), network(*other), strict=True)]
+
+
+@torch.no_grad()
+def test_static_and_dynamic_tell_each_other() -> None:
+    network = lively(60)
+    x_static, x_dynamic, t = inputs(60)
+    _, dynamic = changed_by(network, (x_static, x_dynamic, t), (-x_static, x_dynamic, t))
+    assert (dynamic.amax(dim=1) > 1e-3).all()  # at every month
+    for month in (0, 30, 59):
+        other = x_dynamic.clone()
+        other[:, :, month] += 1.0
+        static, dynamic = changed_by(network, (x_static, x_dynamic, t), (x_static, other, t))
+        assert (static.amax(dim=1) > 1e-4).all()
+        assert (dynamic.amax(dim=1) > 1e-5).all()  # every month hears of every other
+
+
+@torch.no_grad()
+def test_the_diffusion_time_matters() -> None:
+    network = lively(8)
+    x_static, x_dynamic, t = inputs(8)
+    static, dynamic = changed_by(network, (x_static, x_dynamic, t), (x_static, x_dynamic, (t + 1) % T))
+    assert (static.amax(dim=1) > 1e-4).all() and (dynamic.amax(dim=(1, 2)) > 1e-4).all()
+
+
+def gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def backward(network: UNet, length: int) -> None:
+    raw_static, raw_dynamic = network(*inputs(length))
+    network.zero_grad()
+    ((raw_static - 1) ** 2).mean().add(((raw_dynamic - 1) ** 2).mean()).backward()
+
+
+@pytest.mark.parametrize("length", [60, 61])
+def test_every_parameter_learns_once_the_zero_layers_have_moved(length: int) -> None:
+    network = fresh(length).train()
+    backward(network, length)
+    assert all(torch.isfinite(gradient(p)).all() for p in network.parameters())
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.sub_(0.1 * gradient(parameter))
+    backward(network, length)
+    still = [name for name, p in network.named_parameters() if not gradient(p).abs().sum() > 0]
+    assert still == []
+    assert (gradient(network.position)[length:] == 0).all()  # the pad teaches nothing
+
+
+@torch.no_grad()
+def test_blocks_start_as_the_identity() -> None:
+    x, time = torch.randn(2, 8, 16), torch.randn(2, 64)
+    block = ResidualBlock(16)
+    assert block.conv_out.bias is not None  # the one thing it adds
+    torch.testing.assert_close(block(x, time, 8), x + block.conv_out.bias)
+
+
+def test_time_features_are_sines_and_cosines_of_a_scaled_time() -> None:
+    t = torch.tensor([0, 1, 250, 499])
+    features = time_features(t, 500)
+    assert features.shape == (4, 128) and features.dtype == torch.float32
+    for row, time in zip(features, t.tolist(), strict=True):
+        for i in range(64):
+            angle = time / 500 * 1000 / 10_000 ** (i / 64)
+            # float32 holds an angle up to 1000 to 3e-5
+            assert row[i].item() == pytest.approx(math.sin(angle), abs=2e-4)
+            assert row[64 + i].item() == pytest.approx(math.cos(angle), abs=2e-4)
+
+
+def test_time_features_mean_the_same_share_of_the_way_at_any_length() -> None:
+    short, long = time_features(torch.tensor([30]), 100), time_features(torch.tensor([300]), 1000)
+    torch.testing.assert_close(short, long)
+
+
+@pytest.mark.parametrize("n_times", [20, 500, 1000])
+def test_time_features_tell_all_times_apart(n_times: int) -> None:
+    features = time_features(torch.arange(n_times), n_times)
+    distance = torch.cdist(features, features)
+    distance.fill_diagonal_(math.inf)
+    assert distance.min() > 0.5

@@ -1,0 +1,178 @@
+"""Files are whole or absent, as readable as the umask says, and folders have one writer."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from hg3 import disk
+from hg3.errors import RunError
+
+
+def test_a_block_that_ends_well_leaves_the_file_alone(tmp_path: Path) -> None:
+    with disk.atomic_path(tmp_path / "a.json") as temporary:
+        assert temporary.parent == tmp_path and temporary.suffix == ".json"
+        assert temporary.name.startswith(disk.TEMPORARY_PREFIX)
+        temporary.write_text("new")
+        assert not (tmp_path / "a.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("before", [None, "old"])
+def test_an_exception_leaves_what_was_there(before: str | None, error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    if before is not None:
+        path.write_text(before)
+    with pytest.raises(error), disk.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert [p.read_text() for p in tmp_path.iterdir()] == ([] if before is None else [before])
+
+
+def test_a_rename_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a").write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        disk.write_text(tmp_path / "a", "new")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_what_is_renamed_was_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    replace = os.replace
+
+    def rename(*paths: Path) -> None:
+        events.append("rename")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", lambda handle: events.append("fsync"))
+    monkeypatch.setattr(os, "replace", rename)
+    disk.write_text(tmp_path / "a", "new")
+    assert events == ["fsync", "rename", "fsync"]  # the file, then its folder's list
+
+
+@pytest.fixture
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077], indirect=True, ids=oct)
+def test_modes_follow_the_umask(umask: int, tmp_path: Path) -> None:
+    disk.write_text(tmp_path / "a", "x")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
+    assert os.umask(umask) == umask  # as it was
+
+
+def test_text_is_utf8_and_json_has_one_form(tmp_path: Path) -> None:
+    disk.write_json(tmp_path / "one", {"b": 1.5, "ä": [None, True]})
+    disk.write_json(tmp_path / "other", {"ä": [None, True], "b": 1.5})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert "ä".encode() in (tmp_path / "one").read_bytes()
+    assert disk.read_json(tmp_path / "one", "a test") == {"b": 1.5, "ä": [None, True]}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_json_has_no_nan(number: float, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("old")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        disk.write_json(tmp_path / "a.json", {"deep": [number]})
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_what_is_no_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(RunError, match=r"holds no a\.json, so it is not a run"):
+        disk.read_json(path, "a run")
+    for content in (b"", b'{"half": ', b"\xff"):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=r"a\.json is truncated or altered: it is not JSON; .* make a run anew"):
+            disk.read_json(path, "a run")
+
+
+def test_sha256_is_that_of_sha256sum(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert disk.sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_seal_is_of_everything_but_itself() -> None:
+    content = {"b": [1, 2.5, None], "a": "x"}
+    seal = disk.seal_of(content)
+    assert seal == disk.seal_of({"seal": seal, "a": "x", "b": [1, 2.5, None]})
+    assert len({seal, disk.seal_of({**content, "a": "y"}), disk.seal_of({"a": "x"}), disk.seal_of({})}) == 4
+
+
+def make_folder(path: Path, content: str) -> Path:
+    path.mkdir()
+    (path / "file").write_text(content)
+    return path
+
+
+def test_a_folder_is_replaced_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder"
+    disk.replace_folder(make_folder(tmp_path / "new", "one"), path)
+    assert (path / "file").read_text() == "one"
+    disk.replace_folder(make_folder(tmp_path / "new", "two"), path)
+    assert (path / "file").read_text() == "two"
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+    def killed(*_: object) -> None:
+        assert (path / "file").read_text() == "three"  # nothing is removed before the new one is there
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        disk.replace_folder(make_folder(tmp_path / "new", "three"), path)
+
+
+def test_temporaries_are_removed_wherever_they_are(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / f"{disk.TEMPORARY_PREFIX}folder", "x")
+    make_folder(folder / f"{disk.TEMPORARY_PREFIX}inner", "x")
+    kept = make_folder(tmp_path / "kept", "x")
+    (kept / f"{disk.TEMPORARY_PREFIX}file.png").touch()
+    disk.remove_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "kept"]
+
+
+TRY_TO_LOCK = """
+import sys
+from pathlib import Path
+from hg3 import disk
+from hg3.errors import RunError
+try:
+    with disk.lock(Path(sys.argv[1]), "run folder"):
+        print("free")
+except RunError as error:
+    print(error)
+"""
+
+
+def lock_elsewhere(path: Path) -> str:
+    """Return what another process says that tries to lock `path`."""
+    program = [sys.executable, "-c", TRY_TO_LOCK, str(path)]
+    return subprocess.run(program, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    sentence = f"{tmp_path} is in use by another hg3 process; wait for it or choose another run folder"
+    with disk.lock(path, "run folder"):
+        assert lock_elsewhere(path) == sentence
+        with pytest.raises(RunError, match="in use by another hg3 process"), disk.lock(path, "run folder"):
+            pass
+        assert lock_elsewhere(path) == sentence  # the one that was refused has not taken it away
+    with suppress(KeyError), disk.lock(path, "run folder"):
+        raise KeyError
+    assert lock_elsewhere(path) == "free"
