@@ -47,7 +47,7 @@ def main() -> None:
     """Run hg3; what a user can mend ends in one sentence and exit status 2."""
     warnings.showwarning = lambda message, *_, **__: _warn(str(message))
     try:
-        app()
+        app(prog_name="hg3")
     except Hg3Error as error:
         _end(str(error))
     except OSError as error:  # a full disk, a folder that may not be written
@@ -230,7 +230,7 @@ def generate_command(
 
 def _shard(text: str) -> tuple[int, int]:
     index, slash, count = text.partition("/")
-    if not slash or not index.isdigit() or not count.isdigit():
+    if not slash or not index.isdecimal() or not count.isdecimal():
         raise ConfigError(f"--shard {text!r} was given; it takes I/N, for example 2/7")
     return int(index), int(count)
 

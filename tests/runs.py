@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from hg3 import disk
+from hg3.cli import main
 from hg3.release.writer import generate, write_sums
 from hg3.training.run import train
 from tests.table.cases import make_schema, make_table, tiny_columns
@@ -21,10 +23,13 @@ TINY = {
     "network.levels": "1",
     "training.batch": "8",
     "training.warmup": "2",
+    "training.learning_rate": "1e-2",
+    "training.ema": "0.9",
     "training.precision": "float32",
     "schedule.steps": "20",
 }
-SIZES = {"steps": 3, "block_patients": 16, "part_blocks": 2}  # of a release: parts of 32 patients
+ENOUGH = 150  # updates after which a release has lengths, gaps and missing cells as its table has
+SIZES: dict[str, Any] = {"steps": 3, "block_patients": 16, "part_blocks": 2}  # of a release: parts of 32 patients
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,6 +39,35 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command line left: exit status, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run `hg3 ARGUMENTS` in this process."""
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["hg3", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), said.out, said.err)
+
+    return run
+
+
+def options(changes: dict[str, str] = TINY) -> list[str]:
+    """Return `changes` as the command line takes them."""
+    return [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
 
 
 def write_cohort(folder: Path, n_patients: int = 40) -> Path:

@@ -11,8 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hg3.config import NetworkConfig
+from hg3.diffusion.schedule import Schedule
+from hg3.layout import Block, Layout
 
 TIME_FEATURES = 128
+STRONGEST_EVIDENCE = 8.0
 
 
 class UNet(nn.Module):
@@ -21,20 +24,33 @@ class UNet(nn.Module):
     The length is padded with zeros to the next multiple of 2^levels. The pad is held at 0 before every convolution,
     hidden from attention and pooling, and no normalisation looks along time, so nothing depends on it.
 
+    Two short cuts give what many layers would have to learn. The time means of the input reach every block through
+    FiLM: under strong noise they are what is known of a patient's own level. And a category's logits begin with the
+    evidence of its own noisy channels (see `evidence`), so that the layers are left with what the context says.
+
     Parameters
     ----------
-    n_static, n_dynamic, length : S, C and L.
-    n_times : T of the schedule, for the time features.
+    layout : gives S, C, L and which channels are categories; schedule : gives T and the strength of the evidence.
     """
 
-    def __init__(self, n_static: int, n_dynamic: int, length: int, n_times: int, config: NetworkConfig) -> None:
+    evidence: Tensor
+    static_categories: Tensor
+    dynamic_categories: Tensor
+
+    def __init__(self, layout: Layout, schedule: Schedule, config: NetworkConfig) -> None:
         super().__init__()
+        n_static, n_dynamic, length = layout.n_static, layout.n_dynamic, layout.length
         width, levels = config.width, config.levels
-        self.n_times = n_times
-        multiple = 2**levels
-        self.padding = -length % multiple
+        self.n_times = schedule.T
+        self.register_buffer("evidence", evidence(schedule), persistent=False)
+        self.register_buffer("static_categories", _category_channels(layout.static), persistent=False)
+        self.register_buffer("dynamic_categories", _category_channels(layout.dynamic)[:, None], persistent=False)
+        self.padding = -length % 2**levels
         self.lengths = [math.ceil(length / 2**i) for i in range(levels + 1)]  # without the pad, per level
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+        self.level = nn.Sequential(
+            nn.Linear(n_static + n_dynamic, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
+        )
         self.position = nn.Parameter(0.02 * torch.randn(length + self.padding, width))
         self.enter = nn.Linear(n_static + n_dynamic, width)
         self.down_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(levels))
@@ -49,7 +65,8 @@ class UNet(nn.Module):
     def forward(self, x_static: Tensor, x_dynamic: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return raw predictions for x_static, (B, S), and for x_dynamic, (B, C, L)."""
         length = x_dynamic.shape[2]
-        time = self.time(time_features(t, self.n_times))  # (B, 4W)
+        level = torch.cat([x_dynamic.sum(dim=2) / math.sqrt(length), x_static], dim=1)  # unit variance in pure noise
+        time = self.time(time_features(t, self.n_times)) + self.level(level)  # (B, 4W)
         static = x_static[:, None, :].expand(-1, length, -1)
         h = F.pad(torch.cat([x_dynamic.transpose(1, 2), static], dim=2), (0, 0, 0, self.padding))  # (B, Lp, C + S)
         h = self.enter(h) + self.position
@@ -65,9 +82,12 @@ class UNet(nn.Module):
         for block, up, valid in zip(self.up_blocks, self.ups, reversed(self.lengths[:-1]), strict=True):
             h = block(up(h, math.ceil(valid / 2)) + skips.pop(), time, valid)
         h = h[:, :length]
+        strength = self.evidence[t][:, None]  # (B, 1)
+        raw_dynamic = self.leave(h).transpose(1, 2) + strength[:, None] * self.dynamic_categories * x_dynamic
         if self.leave_static is None:
-            return x_static, self.leave(h).transpose(1, 2)
-        return self.leave_static(torch.cat([pooled, h.mean(dim=1)], dim=1)), self.leave(h).transpose(1, 2)
+            return x_static, raw_dynamic
+        raw_static = self.leave_static(torch.cat([pooled, h.mean(dim=1)], dim=1))
+        return raw_static + strength * self.static_categories * x_static, raw_dynamic
 
 
 class ResidualBlock(nn.Module):
@@ -130,6 +150,21 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return x + F.pad(self.out(mixed), (0, 0, 0, x.shape[1] - valid))
+
+
+def evidence(schedule: Schedule) -> Tensor:
+    """Return by how much a channel of a noisy one-hot block speaks for its code, float32, shape (T,).
+
+    x_t = signal_t x_0 + noise_t eps with x_0 in {-1, 1} has log p(x_t | code k) = 2 signal_t x_t[k] / noise_t^2 up to
+    a constant (Bayes, Gaussian noise). Held at STRONGEST_EVIDENCE, from where on the layers see the code themselves,
+    and beyond which a cell without a value, whose channels hold no code, would be read as one.
+    """
+    return torch.as_tensor(2.0 * schedule.signal / schedule.noise**2).clamp(max=STRONGEST_EVIDENCE).float()
+
+
+def _category_channels(blocks: tuple[Block, ...]) -> Tensor:
+    """Return 1 for each channel of a category and 0 for each real, float32, shape (channels,)."""
+    return torch.tensor([float(block.kind == "category") for block in blocks for _ in range(block.width)])
 
 
 def time_features(t: Tensor, n_times: int) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 from pydantic import BaseModel, Field, ValidationError
 
 from hg3 import __version__, disk
-from hg3.diffusion.schedule import make_schedule
 from hg3.errors import ConfigError, ReleaseError, RunError
 from hg3.sampling.generate import BLOCK_PATIENTS
 from hg3.sampling.ops import IMPLEMENTATION
@@ -40,8 +39,7 @@ class Source:
 
     def sampler(self, solver: str, steps: int) -> SamplerTable:
         """Return the sampler's table on the checkpoint's own schedule."""
-        config = self.recipe.preset.schedule
-        return sampler_table(solver, make_schedule(config.kind, config.steps, config.allow_terminal_signal), steps)
+        return sampler_table(solver, self.recipe.build_schedule(), steps)
 
 
 def open_source(run: Path, device: torch.device) -> Source:

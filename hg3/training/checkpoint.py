@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from hg3 import disk
 from hg3.config import Preset, parse_preset
+from hg3.diffusion.schedule import Schedule, make_schedule
 from hg3.diffusion.unet import UNet
 from hg3.errors import Hg3Error, RunError
 from hg3.table.encoding import Encoder
@@ -35,8 +36,12 @@ class Recipe:
 
     def build_network(self) -> UNet:
         """Return the network of this recipe with fresh weights."""
-        layout, preset = self.encoder.layout, self.preset
-        return UNet(layout.n_static, layout.n_dynamic, layout.length, preset.schedule.steps, preset.network)
+        return UNet(self.encoder.layout, self.build_schedule(), self.preset.network)
+
+    def build_schedule(self) -> Schedule:
+        """Return the noise schedule of this recipe."""
+        config = self.preset.schedule
+        return make_schedule(config.kind, config.steps, config.allow_terminal_signal)
 
     def write(self, folder: Path) -> None:
         """Write config.toml, schema.toml and encoder.json into `folder`."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hg3.config import load_preset
+from hg3.diffusion.schedule import make_schedule
 from hg3.diffusion.unet import UNet
 from hg3.errors import SchemaError
 from hg3.layout import Block, Layout
@@ -26,7 +27,8 @@ def describe_model(preset: str | Path, schema: str | Path, changes: dict[str, st
     """
     loaded, table = load_preset(preset, changes), load_schema(schema)
     layout = layout_of(table)
-    network = UNet(layout.n_static, layout.n_dynamic, layout.length, loaded.schedule.steps, loaded.network)
+    schedule = make_schedule(loaded.schedule.kind, loaded.schedule.steps, loaded.schedule.allow_terminal_signal)
+    network = UNet(layout, schedule, loaded.network)
     return {
         "preset": loaded.name,
         "schema": table.name,
@@ -80,8 +82,9 @@ def _trace(network: UNet, layout: Layout) -> list[dict[str, Any]]:
 
     shown = [(name, m) for name, m in network.named_modules() if name and name.count(".") <= 1]
     handles = [m.register_forward_hook(note(name)) for name, m in shown if _is_stage(name)]
+    patient = torch.zeros(1, layout.n_static), torch.zeros(1, layout.n_dynamic, layout.length), torch.zeros(1).long()
     with torch.inference_mode():
-        network(torch.zeros(1, layout.n_static), torch.zeros(1, layout.n_dynamic, layout.length), torch.zeros(1))
+        network(*patient)
     for handle in handles:
         handle.remove()
     return stages

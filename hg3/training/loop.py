@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from hg3.diffusion.loss import Batch, denoising_loss, draw
-from hg3.diffusion.schedule import make_schedule
 from hg3.errors import RunError, TrainingError
 from hg3.training.checkpoint import (
     Recipe,
@@ -78,8 +77,7 @@ class Trainer:
         )
         self.precision = resolve_precision(config.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
-        schedule = self.recipe.preset.schedule
-        self.schedule = make_schedule(schedule.kind, schedule.steps, schedule.allow_terminal_signal)
+        self.schedule = self.recipe.build_schedule()
 
     def step(self) -> dict[str, float]:
         """Make one update and return its loss, gradient norm and learning rate; skip it if the loss is not finite."""

@@ -7,17 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from hg3.config import NetworkConfig
+from hg3.diffusion.schedule import cosine_schedule
 from hg3.diffusion.unet import ResidualBlock, UNet, time_features
+from hg3.layout import Block, Layout
 
 CONFIG = NetworkConfig(width=16, levels=3, heads=2)
 LENGTHS = [1, 5, 8, 60, 61, 230]
 T = 100
+SCHEDULE = cosine_schedule(T)
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
 def fresh(length: int, n_static: int = 3, n_dynamic: int = 4, config: NetworkConfig = CONFIG) -> UNet:
     torch.manual_seed(0)
-    return UNet(n_static, n_dynamic, length, T, config).eval()
+    static = (Block("sex", "category", 0, n_static),) if n_static else ()
+    dynamic = (Block("VL", "real", 0, 1), Block("drug", "category", 1, n_dynamic - 1))
+    return UNet(Layout(static, dynamic, length), SCHEDULE, config).eval()
 
 
 def lively(length: int, n_static: int = 3, n_dynamic: int = 4, config: NetworkConfig = CONFIG) -> UNet:

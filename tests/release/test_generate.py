@@ -1,0 +1,481 @@
+"""A release is a pure function of its plan: whatever the shards, their order, kills and restarts."""
+
+import dataclasses
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hg3 import disk
+from hg3.errors import ConfigError, Hg3Error, ReleaseError, RunError
+from hg3.release import manifest as manifest_module
+from hg3.release import writer
+from hg3.release.load import load
+from hg3.release.verify import verify_release
+from hg3.release.writer import generate
+from tests import runs
+from tests.runs import SIZES, file_bytes, make_release, make_run, manifest_of, run_python
+
+one_thread = runs.one_thread
+PATIENTS = 250  # 8 parts of 32, the last one of 26
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def whole(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a release of PATIENTS patients, made by one call."""
+    return file_bytes(make_release(run, tmp_path_factory.mktemp("whole") / "release", PATIENTS))
+
+
+def shuffled(n_shards: int, seed: int) -> list[tuple[int, int]]:
+    shards = [(i, n_shards) for i in range(1, n_shards + 1)]
+    random.Random(seed).shuffle(shards)
+    return shards
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [[(1, 2), (2, 2)], [(2, 2), (1, 2)], [(i, 7) for i in range(1, 8)], shuffled(7, 1), shuffled(7, 2)],
+    ids=lambda shards: " ".join(f"{i}/{n}" for i, n in shards),
+)
+def test_shards_in_any_order_make_the_same_bytes(
+    run: Path, whole: dict[str, bytes], tmp_path: Path, shards: list[tuple[int, int]]
+) -> None:
+    complete = [generate(run, tmp_path / "r", PATIENTS, shard=shard, **SIZES) for shard in shards]
+    assert complete == [False] * (len(shards) - 1) + [True]
+    assert file_bytes(tmp_path / "r") == whole
+    assert len(manifest_of(tmp_path / "r")["parts"]) == 8
+
+
+def test_more_shards_than_parts(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    for index in range(11, 0, -1):
+        generate(run, tmp_path / "r", PATIENTS, shard=(index, 11), **SIZES)
+    assert file_bytes(tmp_path / "r") == whole
+
+
+def test_shards_of_another_number_go_on(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    assert not generate(run, tmp_path / "r", PATIENTS, shard=(3, 7), **SIZES)
+    assert not generate(run, tmp_path / "r", PATIENTS, shard=(2, 2), **SIZES)
+    assert generate(run, tmp_path / "r", PATIENTS, **SIZES)
+    assert file_bytes(tmp_path / "r") == whole
+
+
+def test_threads_do_not_count(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    torch.set_num_threads(3)
+    try:
+        make_release(run, tmp_path / "r", PATIENTS)
+    finally:
+        torch.set_num_threads(1)
+    assert file_bytes(tmp_path / "r") == whole
+
+
+def test_fewer_patients_are_a_prefix(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    fewer = make_release(run, tmp_path / "r", 75)
+    part_0, part_1, part_2 = (f"data/part-0000{i}.parquet" for i in range(3))
+    assert {name: file_bytes(fewer)[name] for name in (part_0, part_1)} == {n: whole[n] for n in (part_0, part_1)}
+    cut, full = pq.read_table(fewer / part_2), pq.read_table(pa.BufferReader(whole[part_2]))
+    assert cut.num_rows < full.num_rows
+    assert cut.equals(full.slice(0, cut.num_rows))
+    assert cut["id"][-1].as_py() == 74
+
+
+def test_another_seed_gives_other_patients(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    other = file_bytes(make_release(run, tmp_path / "r", PATIENTS, seed=1))
+    assert all(other[name] != whole[name] for name in whole if name.startswith("data/"))
+    assert other["schema.toml"] == whole["schema.toml"]
+
+
+def test_solver_and_steps_are_the_presets_where_none_are_given(run: Path, tmp_path: Path) -> None:
+    make_release(run, tmp_path / "r", 3, steps=None)
+    sampler = manifest_of(tmp_path / "r")["sampler"]
+    assert (sampler["solver"], sampler["steps"], len(sampler["rows"]), len(sampler["times"])) == ("dpm++", 20, 20, 20)
+
+
+def test_finished_release_is_clean(run: Path, tmp_path: Path) -> None:
+    release = make_release(run, tmp_path / "r", 40)
+    names = {str(path.relative_to(release)) for path in release.rglob("*")}
+    assert names == {
+        *("CARD.md", "SHA256SUMS", "croissant.json", "dictionary.csv", "manifest.json", "schema.toml"),
+        *("provenance.json", "data", "data/part-00000.parquet", "data/part-00001.parquet"),
+    }
+    assert [entry["patients"] for entry in manifest_of(release)["parts"]] == [32, 8]
+    assert manifest_of(release)["rows"] == len(load(release))
+    assert set(load(release)["id"]) == set(range(40))
+
+
+def test_second_call_does_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = make_release(run, tmp_path / "r", 40)
+    before = {path: path.stat().st_mtime_ns for path in release.rglob("*")}
+    monkeypatch.setattr(writer, "make_block", lambda *_: pytest.fail("computed again"))
+    assert generate(run, release, 40, **SIZES)
+    assert {path: path.stat().st_mtime_ns for path in release.rglob("*")} == before
+
+
+# Kills. One interpreter forks a process for each attempt, before torch has any threads.
+FORKS = """
+import os, random, signal, sys, time
+from pathlib import Path
+from hg3.release.writer import generate
+
+CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "tempfile.mkstemp"}
+
+def attempt(out, patients, shard=(1, 1), kill_before=None):
+    child = os.fork()
+    if child:
+        return child
+    seen = 0
+    def hook(event, _):
+        nonlocal seen
+        seen += event in CHANGES
+        if seen == kill_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if kill_before:
+        sys.addaudithook(hook)
+    try:
+        generate(sys.argv[1], out, patients, shard=shard, steps=3, block_patients=16, part_blocks=2)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+def code(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+base = Path(sys.argv[2])
+"""
+
+KILL_BEFORE_EVERY_CHANGE = (
+    FORKS
+    + """
+for k in range(1, 1000):
+    out = base / str(k)
+    if code(attempt(out, 40, kill_before=k)) == 0:
+        break
+    marked = (out / "incomplete").exists() or (out / "SHA256SUMS").exists()
+    assert marked or not out.exists() or not any(out.iterdir()), f"half a release without a mark after kill {k}"
+    assert code(attempt(out, 40)) == 0, k
+print(k)
+"""
+)
+
+KILL_AT_RANDOM = (
+    FORKS
+    + """
+patients, out, chance = int(sys.argv[3]), base / "killed", random.Random(0)
+started = time.perf_counter()
+assert code(attempt(base / "timed", patients)) == 0
+seconds, halfway = time.perf_counter() - started, 0
+for _ in range(30):
+    child = attempt(out, patients)
+    time.sleep(seconds * chance.random() / 2)
+    os.kill(child, signal.SIGKILL)
+    killed = code(child) == -signal.SIGKILL
+    halfway += killed and (out / "incomplete").exists() and any((out / "data").iterdir())
+    if halfway == 3 or not killed:
+        break
+assert code(attempt(out, patients)) == 0
+print(halfway)
+"""
+)
+
+SHARDS_AT_ONCE = (
+    FORKS
+    + """
+for k in range(4):
+    children = [attempt(base / str(k), 90, shard=(i, 3)) for i in (1, 2, 3)]
+    assert [code(child) for child in children] == [0, 0, 0]
+"""
+)
+
+
+def test_kill_before_every_change_on_the_disk(run: Path, tmp_path: Path) -> None:
+    wanted = file_bytes(make_release(run, tmp_path / "whole", 40))
+    n_changes = int(run_python(KILL_BEFORE_EVERY_CHANGE, run, tmp_path))
+    assert n_changes > 25
+    for k in range(1, n_changes + 1):
+        assert file_bytes(tmp_path / str(k)) == wanted, k
+
+
+def test_kills_at_random_moments(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    halfway = int(run_python(KILL_AT_RANDOM, run, tmp_path, PATIENTS))
+    assert halfway >= 1  # so many kills came when some parts were there
+    assert file_bytes(tmp_path / "killed") == whole
+
+
+def test_shards_at_the_same_time(run: Path, tmp_path: Path) -> None:
+    wanted = file_bytes(make_release(run, tmp_path / "whole", 90))
+    run_python(SHARDS_AT_ONCE, run, tmp_path)
+    for k in range(4):
+        assert file_bytes(tmp_path / str(k)) == wanted
+
+
+# The peak of one process after each of two releases; not by getrusage, which counts the forking process as well.
+PEAKS = """
+import sys
+from pathlib import Path
+from hg3.release.writer import generate
+for patients in (500, 4000):
+    assert generate(sys.argv[1], Path(sys.argv[2]) / str(patients), patients, steps=2, block_patients=64, part_blocks=2)
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    print(int(status["VmHWM"].split()[0]) / 1024)
+"""
+# 3,500 patients more are 27 MB more in model space and half of that as a table. What the allocators keep of freed
+# blocks moves the peak by up to 3 MB.
+MOST_GROWTH_MB = 8.0
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose records have 120 times, so that patients weigh something."""
+    folder = tmp_path_factory.mktemp("long")
+    runs.write_cohort(folder)
+    schema = (folder / "schema.toml").read_text().replace("length = 6", "length = 120")
+    (folder / "schema.toml").write_text(schema)
+    runs.train(folder / "table.parquet", folder / "run", folder / "schema.toml", changes=runs.TINY, updates=2)
+    return folder / "run"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_is_flat_in_the_number_of_patients(long_run: Path, tmp_path: Path) -> None:
+    few, many = map(float, run_python(PEAKS, long_run, tmp_path).split())
+    assert many - few < MOST_GROWTH_MB
+
+
+class NanOnce(torch.nn.Module):
+    """A network that returns NaN for one row of one of its calls."""
+
+    def __init__(self, network: torch.nn.Module, call: int, row: int) -> None:
+        super().__init__()
+        self.network, self.call, self.row, self.calls = network, call, row, 0
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        raw_static, raw_dynamic = self.network(*inputs)
+        if self.calls == self.call:
+            raw_dynamic[self.row, 0, 0] = torch.nan
+        self.calls += 1
+        return raw_static, raw_dynamic
+
+
+def test_nan_is_refused_and_never_released(
+    run: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = manifest_module.open_source(run, torch.device("cpu"))
+    broken = dataclasses.replace(source, network=NanOnce(source.network, call=3 * 5 + 1, row=7))
+    release = tmp_path / "r"
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "open_source", lambda *_: broken)
+        with pytest.raises(ReleaseError, match=r"NaN or infinity for 1 patients \(87\), first at step 1; .* refused"):
+            generate(run, release, PATIENTS, **SIZES)
+    assert sorted(path.name for path in (release / "data").iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
+    assert not (release / "SHA256SUMS").exists()
+    for refused in (load, verify_release):
+        with pytest.raises(ReleaseError, match="complete"):
+            refused(release)
+    assert generate(run, release, PATIENTS, **SIZES)
+    assert file_bytes(release) == whole
+
+
+@pytest.fixture
+def begun(run: Path, tmp_path: Path) -> Path:
+    generate(run, tmp_path / "begun", 40, shard=(1, 2), **SIZES)
+    return tmp_path / "begun"
+
+
+@pytest.fixture
+def finished(run: Path, tmp_path: Path) -> Path:
+    return make_release(run, tmp_path / "finished", 40)
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest) -> Path:
+    return Path(request.getfixturevalue(request.param))
+
+
+@pytest.mark.parametrize("folder", ["begun", "finished"], indirect=True)
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"steps": 4}, "sampler"),
+        ({"solver": "ancestral"}, "sampler"),
+        ({"patients": 41}, "patients"),
+        ({"block_patients": 8}, "block"),
+    ],
+)
+def test_another_release_in_the_folder_is_refused(
+    run: Path, folder: Path, changes: dict[str, Any], named: str
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(ReleaseError, match=f"holds another release: {named} differ .* another folder"):
+        generate(run, folder, **{"patients": 40, **SIZES, **changes})
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("folder", ["begun", "finished"], indirect=True)
+def test_another_checkpoint_is_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = make_run(tmp_path_factory.mktemp("other"), updates=2, seed=1)
+    with pytest.raises(ReleaseError, match="holds another release: checkpoint differ"):
+        generate(other, folder, 40, **SIZES)
+
+
+def test_kill_while_the_notes_are_removed(run: Path, finished: Path) -> None:
+    """Kept notes of a finished release are not the beginning of another one."""
+    wanted = file_bytes(finished)
+    (finished / "incomplete").mkdir()
+    (finished / "incomplete" / "part-00000.json").write_text("{}")
+    with pytest.raises(ReleaseError, match="seed differ"):
+        generate(run, finished, 40, seed=1, **SIZES)
+    assert generate(run, finished, 40, **SIZES)
+    assert file_bytes(finished) == wanted
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "data", "manifest.json"])
+def test_foreign_folder_is_refused_and_kept(run: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("mine")
+    with pytest.raises(ReleaseError, match="is there already and holds something else; choose another folder"):
+        generate(run, tmp_path / "mine", 4, **SIZES)
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["mine"]
+
+
+def test_file_in_place_of_the_folder_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(ReleaseError, match="is there already and holds something else"):
+        generate(run, tmp_path / "mine", 4, **SIZES)
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_empty_folder_is_taken(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    make_release(run, tmp_path / "r", 4)
+
+
+def test_folder_in_use_is_refused(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    generate(run, tmp_path / "r", PATIENTS, shard=(1, 2), **SIZES)
+    # The system counts a lock by the file opened, so that this is as good as another process's.
+    with (
+        disk.lock(tmp_path / "r" / "incomplete" / "shard-2-of-2.lock", "folder"),
+        pytest.raises(RunError, match="in use by another hg3 process"),
+    ):
+        generate(run, tmp_path / "r", PATIENTS, shard=(2, 2), **SIZES)
+    assert generate(run, tmp_path / "r", PATIENTS, shard=(2, 2), **SIZES)
+    assert file_bytes(tmp_path / "r") == whole
+
+
+def test_release_that_another_shard_completes_is_left_to_it(run: Path, begun: Path) -> None:
+    with disk.lock(begun / "incomplete" / "complete.lock", "folder"):
+        assert not generate(run, begun, 40, shard=(2, 2), **SIZES)
+    assert generate(run, begun, 40, shard=(2, 2), **SIZES)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])])
+def test_part_that_was_altered_in_the_making(run: Path, begun: Path, harm: Callable[[Path], None]) -> None:
+    harm(begun / "data" / "part-00000.parquet")
+    with pytest.raises(ReleaseError, match=r"part-00000\.parquet is not as it was written; remove incomplete/part-0"):
+        generate(run, begun, 40, **SIZES)
+    (begun / "incomplete" / "part-00000.json").unlink()
+    assert generate(run, begun, 40, **SIZES)
+    verify_release(begun)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"shard": (0, 3)}, "shard 0/3 was given; a shard is I/N with 1 <= I <= N"),
+        ({"shard": (4, 3)}, "shard 4/3 was given"),
+        ({"patients": 0}, "0 patients were asked for; a release holds 1 to 2"),
+        ({"patients": 2**40 + 1}, "patients were asked for"),
+        ({"seed": -1}, "seed -1 was given; a seed is a whole number from 0"),
+        ({"seed": 2**63}, "seed 9223372036854775808 was given"),
+        ({"solver": "euler"}, "'euler' is unknown; choose one of ancestral, dpm"),
+        ({"solver": ""}, "'' is unknown"),
+        ({"steps": 0}, "0 steps"),
+        ({"steps": 21}, "21 steps"),
+    ],
+)
+def test_impossible_wishes_leave_nothing(run: Path, tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        generate(run, tmp_path / "r", **{"patients": 4, **SIZES, **changes})
+    assert not (tmp_path / "r").exists()
+
+
+def test_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(Hg3Error, match="is not a run of hg3"):
+        generate(tmp_path, tmp_path / "r", 4)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Another machine: the device model differs."""
+    here = manifest_module.environment
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            manifest_module,
+            "environment",
+            lambda source: {**here(source), "device": {**here(source)["device"], "model": "abacus"}},
+        )
+        yield patched
+
+
+def test_other_environment_needs_mix(run: Path, tmp_path: Path, elsewhere: pytest.MonkeyPatch) -> None:
+    release = tmp_path / "r"
+    assert not generate(run, release, 40, shard=(1, 2), **SIZES)
+    elsewhere.undo()
+    with pytest.raises(ReleaseError, match=r"was begun elsewhere: device is .* instead of .*abacus.*--mix"):
+        generate(run, release, 40, shard=(2, 2), **SIZES)
+    assert generate(run, release, 40, shard=(2, 2), mix=True, **SIZES)
+    manifest = manifest_of(release)
+    assert manifest["device"]["model"] == "abacus"
+    assert [other["device"]["model"] for other in manifest["mixed"]] != ["abacus"]
+    assert len(manifest["mixed"]) == 1
+    found = verify_release(release, recompute=40, run=run)
+    assert found.recomputed_equal.endswith("within tolerance")
+
+
+def test_mix_does_not_excuse_another_seed(run: Path, begun: Path) -> None:
+    with pytest.raises(ReleaseError, match="seed differ"):
+        generate(run, begun, 40, seed=5, mix=True, **SIZES)
+
+
+def test_mix_leaves_no_trace_where_nothing_differs(run: Path, begun: Path, finished: Path) -> None:
+    assert generate(run, begun, 40, mix=True, **SIZES)
+    assert file_bytes(begun) == file_bytes(finished)
+
+
+def test_finished_release_is_finished_elsewhere_too(
+    run: Path, finished: Path, elsewhere: pytest.MonkeyPatch
+) -> None:
+    assert generate(run, finished, 40, **SIZES)
+
+
+def test_progress_counts_this_calls_share(run: Path, tmp_path: Path) -> None:
+    said: list[dict[str, Any]] = []
+    generate(run, tmp_path / "r", 75, shard=(2, 2), report=said.append, **SIZES)
+    assert [(entry["patients"], entry["of"]) for entry in said] == [(16, 32), (32, 32), (32, 32)]
+    said.clear()
+    generate(run, tmp_path / "r", 75, report=said.append, **SIZES)
+    assert {entry["of"] for entry in said} == {75}
+    assert [entry["patients"] for entry in said] == [16, 32, 32, 64, 75, 75]
+
+
+def test_manifest_says_what_made_the_release(run: Path, finished: Path) -> None:
+    manifest = manifest_of(finished)
+    assert (manifest["patients"], manifest["seed"], manifest["block"], manifest["part_blocks"]) == (40, 0, 16, 2)
+    assert set(manifest["versions"]) >= {"hg3", "torch", "numpy", "pyarrow"}
+    assert manifest["guardrail"]["rejected"] == manifest["guardrail"]["nonfinite"] == 0
+    assert manifest["guardrail"]["moved"] == sum(entry["moved"] for entry in manifest["parts"])
+    states = [path for path in (run / "checkpoints").glob("*/state.json")]
+    assert manifest["checkpoint"] in [disk.sha256_of(path) for path in states]
+    provenance = json.loads((finished / "provenance.json").read_text())
+    assert provenance["completed"] not in (finished / "manifest.json").read_text()
