@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hg3 import disk
-from hg3.doctor import doctor
+from hg3.diagnosis import doctor
 
 
 def machine() -> dict[str, Any]:

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hg3.demo import demo
-    from hg3.doctor import doctor
+    from hg3.demonstration import demo
+    from hg3.diagnosis import doctor
     from hg3.release.export import export_csv
     from hg3.release.load import load
     from hg3.release.verify import verify_release
@@ -24,9 +24,9 @@ __version__ = version("hg3")
 
 _HOMES = {
     "check": "hg3.table.checks",
-    "demo": "hg3.demo",
+    "demo": "hg3.demonstration",
     "describe_model": "hg3.training.describe",
-    "doctor": "hg3.doctor",
+    "doctor": "hg3.diagnosis",
     "export_csv": "hg3.release.export",
     "generate": "hg3.release.writer",
     "load": "hg3.release.load",

@@ -77,7 +77,7 @@ def demo_command(
     \b
     Example: hg3 demo --out runs/demo
     """
-    from hg3.demo import demo
+    from hg3.demonstration import demo
 
     with _progress() as bars:
         summary = demo(out, minutes, report=bars)
@@ -277,7 +277,7 @@ def doctor_command(as_json: JsonOption = False) -> None:
     \b
     Example: hg3 doctor --json
     """
-    from hg3.doctor import doctor
+    from hg3.diagnosis import doctor
 
     found = doctor()
     if as_json:
@@ -326,32 +326,36 @@ def _progress() -> Iterator[Callable[[str, dict[str, Any]], None]]:
     columns = (
         TextColumn("{task.description:<9}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    bars = Progress(*columns, console=Console(stderr=True))
-    started: dict[str, float] = {}
-    tasks: dict[str, Any] = {}
+    bars, tasks = Progress(*columns, console=Console(stderr=True)), {}
+    began: dict[str, tuple[float, int]] = {}  # by stage: when its first number came, and which
 
     def update(stage: str, entry: dict[str, Any]) -> None:
-        bars.start()  # not before there is something to draw: a refusal has standard error to itself
+        done, total, unit = _place(stage, entry)
         if stage not in tasks:
-            started[stage] = time.perf_counter()
-            tasks[stage] = bars.add_task(stage, total=1, note="")
-        seconds = max(time.perf_counter() - started[stage], 1e-9)
-        if stage == "train":
-            rate = f"{entry['update'] / seconds:.1f} updates/s"
-            note = f"loss {entry['loss']:.3f}, {rate}" + (f", {entry['skipped']} skipped" if entry["skipped"] else "")
-            bars.update(tasks[stage], completed=entry["update"], total=entry["total"], note=note)
-        elif stage == "generate":
-            note = f"{entry['patients'] / seconds:.0f} patients/s"
-            bars.update(tasks[stage], completed=entry["patients"], total=entry["of"], note=note)
-        else:
-            bars.update(tasks[stage], completed=1, note="")
+            bars.start()  # not before there is something to draw: a refusal has standard error to itself
+            tasks[stage] = bars.add_task(stage, total=None, note="")
+            began[stage] = time.perf_counter(), done
+        at, first = began[stage]
+        rate = f", {(done - first) / (time.perf_counter() - at):.1f} {unit}/s" if done > first else ""
+        loss = f", loss {entry['loss']:.3f}" if "loss" in entry else ""
+        skipped = f", {entry['skipped']} skipped" if entry.get("skipped") else ""
+        note = f"{done:,}/{f'{total:,}' if total else '?'}" if unit else ""
+        bars.update(tasks[stage], completed=done, total=total, note=note + loss + rate + skipped)
 
     try:
         yield update
     finally:
         if tasks:
             bars.stop()
+
+
+def _place(stage: str, entry: dict[str, Any]) -> tuple[int, int | None, str]:
+    """Return how far a stage is, of how much if that is known, and in what unit."""
+    if stage == "train":
+        return entry["update"], entry["total"], "updates"
+    if stage == "generate":
+        return entry["patients"], entry["of"], "patients"
+    return 1, 1, ""

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+import torch
 from hypothesis import settings
 
 from hg3.table.schema import TableSchema
@@ -9,6 +10,9 @@ from tests.table.cases import make_schema, make_table, tiny_columns
 
 settings.register_profile("hg3", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("hg3")
+
+
+torch.set_num_threads(1)  # tiny networks: two threads that wait for each other cost more than they bring
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hg3.diffusion.schedule import Schedule
 from hg3.layout import Block, Layout
 
 TIME_FEATURES = 128
-STRONGEST_EVIDENCE = 8.0
+LIMITED_EVIDENCE = 8.0  # reached at lambda = 0.6, from where on the layers see a code themselves
 
 
 class UNet(nn.Module):
@@ -34,8 +34,8 @@ class UNet(nn.Module):
     """
 
     evidence: Tensor
-    static_categories: Tensor
-    dynamic_categories: Tensor
+    static_limit: Tensor
+    dynamic_limit: Tensor
 
     def __init__(self, layout: Layout, schedule: Schedule, config: NetworkConfig) -> None:
         super().__init__()
@@ -43,8 +43,8 @@ class UNet(nn.Module):
         width, levels = config.width, config.levels
         self.n_times = schedule.T
         self.register_buffer("evidence", evidence(schedule), persistent=False)
-        self.register_buffer("static_categories", _category_channels(layout.static), persistent=False)
-        self.register_buffer("dynamic_categories", _category_channels(layout.dynamic)[:, None], persistent=False)
+        self.register_buffer("static_limit", evidence_limit(layout.static), persistent=False)
+        self.register_buffer("dynamic_limit", evidence_limit(layout.dynamic), persistent=False)
         self.padding = -length % 2**levels
         self.lengths = [math.ceil(length / 2**i) for i in range(levels + 1)]  # without the pad, per level
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
@@ -83,11 +83,12 @@ class UNet(nn.Module):
             h = block(up(h, math.ceil(valid / 2)) + skips.pop(), time, valid)
         h = h[:, :length]
         strength = self.evidence[t][:, None]  # (B, 1)
-        raw_dynamic = self.leave(h).transpose(1, 2) + strength[:, None] * self.dynamic_categories * x_dynamic
+        raw_dynamic = self.leave(h).transpose(1, 2)
+        raw_dynamic = raw_dynamic + torch.minimum(strength, self.dynamic_limit)[:, :, None] * x_dynamic
         if self.leave_static is None:
             return x_static, raw_dynamic
         raw_static = self.leave_static(torch.cat([pooled, h.mean(dim=1)], dim=1))
-        return raw_static + strength * self.static_categories * x_static, raw_dynamic
+        return raw_static + torch.minimum(strength, self.static_limit) * x_static, raw_dynamic
 
 
 class ResidualBlock(nn.Module):
@@ -156,15 +157,18 @@ def evidence(schedule: Schedule) -> Tensor:
     """Return by how much a channel of a noisy one-hot block speaks for its code, float32, shape (T,).
 
     x_t = signal_t x_0 + noise_t eps with x_0 in {-1, 1} has log p(x_t | code k) = 2 signal_t x_t[k] / noise_t^2 up to
-    a constant (Bayes, Gaussian noise). Held at STRONGEST_EVIDENCE, from where on the layers see the code themselves,
-    and beyond which a cell without a value, whose channels hold no code, would be read as one.
+    a constant (Bayes, Gaussian noise).
     """
-    return torch.as_tensor(2.0 * schedule.signal / schedule.noise**2).clamp(max=STRONGEST_EVIDENCE).float()
+    return torch.as_tensor(2.0 * schedule.signal / schedule.noise**2).float()
 
 
-def _category_channels(blocks: tuple[Block, ...]) -> Tensor:
-    """Return 1 for each channel of a category and 0 for each real, float32, shape (channels,)."""
-    return torch.tensor([float(block.kind == "category") for block in blocks for _ in range(block.width)])
+def evidence_limit(blocks: tuple[Block, ...]) -> Tensor:
+    """Return the most evidence that each channel may give, float32, shape (channels,): 0 for a real.
+
+    Where cells may lack a value, too strong evidence would read a code into channels that hold none.
+    """
+    limit = {block.name: math.inf if block.complete else LIMITED_EVIDENCE for block in blocks}
+    return torch.tensor([limit[b.name] if b.kind == "category" else 0.0 for b in blocks for _ in range(b.width)])
 
 
 def time_features(t: Tensor, n_times: int) -> Tensor:

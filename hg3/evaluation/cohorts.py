@@ -41,7 +41,9 @@ def compared_cohorts(synthetic: pd.DataFrame, released: TableSchema, run: Path) 
     frame = _without_rare_codes(frame, original, released)
     ids = frame[original.patient]
     parts = [frame[_is_one_of(ids, split["patients"][part])] for part in ("train", "holdout")]
-    cohorts = [checked_cohort(part.reset_index(drop=True), released)[0] for part in (synthetic, *parts)]
+    cohorts = [
+        checked_cohort(part.reset_index(drop=True), released, to_learn_from=False)[0] for part in (synthetic, *parts)
+    ]
     return Compared(*cohorts)
 
 

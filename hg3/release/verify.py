@@ -145,24 +145,19 @@ def _table_faults(table: pa.Table, entry: dict[str, Any], schema: TableSchema) -
         return ["its patients or rows are not those of the manifest"]
     times = table.column(schema.time).to_numpy().astype(np.int64)
     faults = [] if (np.diff(ids * (times.max() + 1) + times) > 0).all() else ["it is not sorted by patient and time"]
-    cohort, findings = check_table(*_as_cohort(table, schema))
+    cohort, findings = check_table(*_as_cohort(table, schema), to_learn_from=False)
     return faults + findings.errors + (_cohort_faults(cohort) if cohort else [])
 
 
 def _as_cohort(table: pa.Table, schema: TableSchema) -> tuple[pd.DataFrame, TableSchema]:
     """Return a part and its schema as the checks of a cohort table take them.
 
-    A cohort may be mended where it is out of bounds, a release may not. A part, unlike a cohort, may lack a column
-    that can be missing: it may be of one patient.
+    A cohort may be mended where it is out of bounds, a release may not.
     """
     frame = table.to_pandas()
     frame = frame.astype({name: object for name in frame.select_dtypes("category").columns})
-    columns = [column.model_copy(update={"out_of_bounds": "error"}) for column in schema.columns]
-    empty = [
-        c.name for c in columns if (c.missing == "modelled" or schema.masked_by(c.name)) and frame[c.name].isna().all()
-    ]
-    kept = tuple(c for c in columns if c.name not in empty)
-    return frame.drop(columns=empty), schema.model_copy(update={"columns": kept})
+    columns = tuple(column.model_copy(update={"out_of_bounds": "error"}) for column in schema.columns)
+    return frame, schema.model_copy(update={"columns": columns})
 
 
 def _cohort_faults(cohort: Cohort) -> list[str]:

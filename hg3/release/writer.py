@@ -76,7 +76,7 @@ def generate(
     solver, steps : where absent, the preset's.
     shard : (i, n): make every n-th part from the i-th on, 1 <= i <= n. Whoever makes the last part completes.
     mix : go on under another device, torch or precision than the release was begun with.
-    report : called after each block with {"patients": made by this call so far, "of": its share, "moved": ...}.
+    report : called at first and after each block with {"patients": made by this call so far, "of": its share}.
     sizes : block_patients and part_blocks, for tests.
 
     Raises
@@ -153,6 +153,7 @@ def _make_parts(making: Making, parts: range) -> None:
     per_part = making.plan["block"] * making.plan["part_blocks"]
     share = sum(min(per_part, making.plan["patients"] - part * per_part) for part in parts)
     made = 0
+    making.report({"patients": made, "of": share})
     for part in parts:
         note = making.notes / f"part-{part:05d}.json"
         if not note.exists():

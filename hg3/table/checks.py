@@ -70,12 +70,13 @@ def _positions(bad: np.ndarray) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
 
 
-def check_table(frame: pd.DataFrame, schema: TableSchema) -> tuple[Cohort | None, Findings]:
+def check_table(frame: pd.DataFrame, schema: TableSchema, to_learn_from: bool = True) -> tuple[Cohort | None, Findings]:
     """Return the checked cohort (None if there are errors) and all findings.
 
     Parameters
     ----------
     frame : the table in long format, as `read_table` gives it.
+    to_learn_from : whether each column must have some value; a small release may lack those of a rare laboratory.
     """
     found = Findings()
     if frame.empty:
@@ -96,7 +97,10 @@ def check_table(frame: pd.DataFrame, schema: TableSchema) -> tuple[Cohort | None
             values[name], refused[name], categories[name] = _check_codes(frame[name], column, found)
     for name in values:
         asked = counting_cells(name, values, schema) & ~refused[name]
-        if asked.any() or not refused[name].any():
+        usable = asked & ~missing_cells(values[name])
+        if to_learn_from and not usable.any() and not refused[name].any():
+            found.errors.append(f"column {name!r} has no usable cell; take it out of the schema")
+        elif usable.any() or schema.by_name[name].missing == "never":
             _check_values(values[name], asked, patient_index, schema.by_name[name], found)
     if found.errors:
         return None, found
@@ -115,15 +119,15 @@ def check(table: str | Path, schema: str | Path) -> Findings:
     return check_table(read_table(table, loaded), loaded)[1]
 
 
-def checked_cohort(frame: pd.DataFrame, schema: TableSchema) -> tuple[Cohort, list[str]]:
-    """Return the checked cohort and the warnings.
+def checked_cohort(frame: pd.DataFrame, schema: TableSchema, to_learn_from: bool = True) -> tuple[Cohort, list[str]]:
+    """Return the checked cohort and the warnings; arguments as in `check_table`.
 
     Raises
     ------
     TableError
         If anything is wrong; the message holds every finding.
     """
-    cohort, found = check_table(frame, schema)
+    cohort, found = check_table(frame, schema, to_learn_from)
     if cohort is None:
         raise TableError(f"the table does not fit schema {schema.name!r}: " + " | ".join(found.errors))
     return cohort, found.warnings
@@ -268,11 +272,8 @@ def counting_cells(name: str, values: dict[str, np.ndarray], schema: TableSchema
 
 
 def _check_values(values: np.ndarray, asked: np.ndarray, patient: np.ndarray, column: Column, found: Findings) -> None:
-    """Check the rows `asked`: some value, none missing that may not be, one a patient if static."""
+    """Check the rows `asked`: none missing that may not be, one value a patient if static."""
     used = asked & ~missing_cells(values)
-    if not used.any():
-        found.errors.append(f"column {column.name!r} has no usable cell; take it out of the schema")
-        return
     if column.static:
         _check_static(values, asked, patient, column, found)
     elif column.missing == "never":
@@ -281,7 +282,7 @@ def _check_values(values: np.ndarray, asked: np.ndarray, patient: np.ndarray, co
             f'column {column.name!r} has {{n}} missing cells and the schema says missing = "never"',
             'fill them or set missing = "modelled"',
         )
-    if np.ptp(values[used]) == 0 and column.missing == "never":
+    if used.any() and np.ptp(values[used]) == 0 and column.missing == "never":
         found.warnings.append(f"column {column.name!r} has one value only; it is kept as a constant")
 
 

@@ -1,6 +1,6 @@
 """A cohort as tensors: x_static (N, S), x_dynamic (N, C, L), and which cells were observed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from hg3.errors import SchemaError, TableError
 from hg3.layout import Block, Layout
 from hg3.table.checks import Cohort, counting_cells, missing_cells
-from hg3.table.codecs import RealCodec, constant_of, fit_categories, fit_real, sampling_bounds
+from hg3.table.codecs import FEWEST_CARRIERS, RealCodec, constant_of, fit_categories, fit_real, sampling_bounds
 from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, Code, Column, TableSchema
 
 NewBlock = tuple[str, Literal["real", "category"], int, float, float]  # name, kind, width, low, high
@@ -104,8 +104,19 @@ def fit_encoder(cohort: Cohort, train: np.ndarray) -> tuple[Encoder, list[str]]:
     _append_blocks(blocks[False], _record_blocks(cohort, train))
     if not blocks[False]:
         raise SchemaError(f"schema {schema.name!r} has no column that varies over time; hg3 models records over time")
-    layout = Layout(tuple(blocks[True]), tuple(blocks[False]), schema.length)
-    return Encoder(schema, tuple(fitted), layout), warnings
+    static, dynamic = (_mark_complete(blocks[static], schema) for static in (True, False))
+    return Encoder(schema, tuple(fitted), Layout(static, dynamic, schema.length)), warnings
+
+
+def _mark_complete(blocks: list[Block], schema: TableSchema) -> tuple[Block, ...]:
+    """Return the blocks with `complete` set: flags always have a value, columns where nothing can take it away."""
+    record = {block.name for block in blocks} & {CONTINUES, PRESENT}
+    marked = []
+    for block in blocks:
+        column = schema.by_name.get(block.name)
+        sure = column is None or (column.missing == "never" and not schema.masked_by(block.name) and not record)
+        marked.append(replace(block, complete=sure))
+    return tuple(marked)
 
 
 def observed_cells(cohort: Cohort, column: Column) -> np.ndarray:
@@ -130,6 +141,8 @@ def _fit_column(cohort: Cohort, column: Column, train: np.ndarray) -> tuple[Fitt
     rows = observed & train[cohort.patient_index]
     if not rows.any():
         raise TableError(f"column {column.name!r} has no value among the training patients; take it out of the schema")
+    if column.is_real:
+        _refuse_few_carriers(column, len(np.unique(cohort.patient_index[rows])), int(train.sum()))
     fit = _fit_real_column if column.is_real else _fit_category_column
     fitted, blocks, warning = fit(cohort, column, rows)
     if fitted.flagged:
@@ -139,6 +152,15 @@ def _fit_column(cohort: Cohort, column: Column, train: np.ndarray) -> tuple[Fitt
             f"column {column.name!r} has one value only among the training patients; it is kept as a constant"
         )
     return fitted, blocks, warning
+
+
+def _refuse_few_carriers(column: Column, n_carriers: int, n_train: int) -> None:
+    """Refuse a real column of so few patients that a release would repeat theirs; a tiny cohort has no crowd at all."""
+    if n_carriers < FEWEST_CARRIERS and n_train >= 2 * FEWEST_CARRIERS:
+        raise TableError(
+            f"column {column.name!r} has values for {n_carriers} of {n_train} training patients, fewer than the "
+            f"{FEWEST_CARRIERS} that hide each other in a release; take it out of the schema"
+        )
 
 
 def _fit_real_column(

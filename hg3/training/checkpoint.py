@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from hg3 import disk
 from hg3.config import Preset, parse_preset
@@ -88,7 +88,8 @@ def save_checkpoint(
         recipe.write(temporary)
         for name, tensors in zip(TENSOR_FILES, (model, ema, optimizer), strict=True):
             with disk.atomic_path(temporary / name) as path:
-                save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+                # not save_file: what it raises on a full disk is no OSError
+                path.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
         hashes = {name: disk.sha256_of(temporary / name) for name in (*TEXT_FILES, *TENSOR_FILES)}
         losses = {key: None if math.isinf(state[key]) else state[key] for key in LOSSES}
         content = {"format": FORMAT, "files": hashes, **state, **losses}

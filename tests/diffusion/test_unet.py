@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hg3.config import NetworkConfig
 from hg3.diffusion.schedule import cosine_schedule
-from hg3.diffusion.unet import ResidualBlock, UNet, time_features
+from hg3.diffusion.unet import LIMITED_EVIDENCE, ResidualBlock, UNet, evidence, evidence_limit, time_features
 from hg3.layout import Block, Layout
 
 CONFIG = NetworkConfig(width=16, levels=3, heads=2)
@@ -189,3 +189,34 @@ def test_time_features_tell_all_times_apart(n_times: int) -> None:
     distance = torch.cdist(features, features)
     distance.fill_diagonal_(math.inf)
     assert distance.min() > 0.5
+
+
+def test_evidence_is_what_bayes_says_of_a_noisy_code() -> None:
+    """log p(x_t | k) - log p(x_t | j) = evidence (x_t[k] - x_t[j]), from the Gaussian densities themselves."""
+    x_t = torch.tensor([0.3, -1.2, 0.8], dtype=torch.float64)
+    strength = evidence(SCHEDULE)
+    for t in (99, 70, 50, 3):
+        signal, noise = SCHEDULE.signal[t], SCHEDULE.noise[t]
+        log_density = [-((x_t - signal * (2 * torch.eye(3)[k] - 1)) ** 2).sum() / (2 * noise**2) for k in range(3)]
+        for k, j in ((0, 1), (2, 0)):
+            expected = float(log_density[k] - log_density[j])
+            assert strength[t].item() * float(x_t[k] - x_t[j]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_only_blocks_that_always_have_a_value_give_all_their_evidence() -> None:
+    blocks = (Block("VL", "real", 0, 1), Block("drug", "category", 1, 2), Block("sex", "category", 3, 2, complete=True))
+    assert evidence_limit(blocks).tolist() == [0.0, *[LIMITED_EVIDENCE] * 2, *[math.inf] * 2]
+
+
+def test_a_fresh_network_reads_categories_from_their_own_channels() -> None:
+    """The evidence reaches exactly the category channels, static and dynamic, and no real."""
+    network = fresh(8)
+    for parameter in network.leave[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    x_static, x_dynamic, _ = inputs(8)
+    t = torch.full((3,), 50)
+    with torch.inference_mode():
+        _, raw = network(x_static, x_dynamic, t)
+    strength = evidence(SCHEDULE)[50]
+    assert torch.equal(raw[:, 0], torch.zeros(3, 8))
+    torch.testing.assert_close(raw[:, 1:], strength * x_dynamic[:, 1:])

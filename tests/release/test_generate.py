@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -79,14 +78,16 @@ def test_threads_do_not_count(run: Path, whole: dict[str, bytes], tmp_path: Path
     assert file_bytes(tmp_path / "r") == whole
 
 
-def test_fewer_patients_are_a_prefix(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
-    fewer = make_release(run, tmp_path / "r", 75)
-    part_0, part_1, part_2 = (f"data/part-0000{i}.parquet" for i in range(3))
-    assert {name: file_bytes(fewer)[name] for name in (part_0, part_1)} == {n: whole[n] for n in (part_0, part_1)}
-    cut, full = pq.read_table(fewer / part_2), pq.read_table(pa.BufferReader(whole[part_2]))
-    assert cut.num_rows < full.num_rows
+def test_300_patients_are_a_prefix_of_1000(run: Path, tmp_path: Path) -> None:
+    sizes = {**SIZES, "block_patients": 64}
+    fewer, more = (make_release(run, tmp_path / str(n), n, **sizes) for n in (300, 1000))
+    assert len(manifest_of(more)["parts"]) == 8
+    for name in ("data/part-00000.parquet", "data/part-00001.parquet"):
+        assert (fewer / name).read_bytes() == (more / name).read_bytes()
+    cut, full = (pq.read_table(release / "data" / "part-00002.parquet") for release in (fewer, more))
+    assert cut["id"][-1].as_py() == 299
+    assert full["id"][-1].as_py() == 383
     assert cut.equals(full.slice(0, cut.num_rows))
-    assert cut["id"][-1].as_py() == 74
 
 
 def test_another_seed_gives_other_patients(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
@@ -312,9 +313,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
         ({"block_patients": 8}, "block"),
     ],
 )
-def test_another_release_in_the_folder_is_refused(
-    run: Path, folder: Path, changes: dict[str, Any], named: str
-) -> None:
+def test_another_release_in_the_folder_is_refused(run: Path, folder: Path, changes: dict[str, Any], named: str) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with pytest.raises(ReleaseError, match=f"holds another release: {named} differ .* another folder"):
         generate(run, folder, **{"patients": 40, **SIZES, **changes})
@@ -453,20 +452,18 @@ def test_mix_leaves_no_trace_where_nothing_differs(run: Path, begun: Path, finis
     assert file_bytes(begun) == file_bytes(finished)
 
 
-def test_finished_release_is_finished_elsewhere_too(
-    run: Path, finished: Path, elsewhere: pytest.MonkeyPatch
-) -> None:
+def test_finished_release_is_finished_elsewhere_too(run: Path, finished: Path, elsewhere: pytest.MonkeyPatch) -> None:
     assert generate(run, finished, 40, **SIZES)
 
 
 def test_progress_counts_this_calls_share(run: Path, tmp_path: Path) -> None:
     said: list[dict[str, Any]] = []
     generate(run, tmp_path / "r", 75, shard=(2, 2), report=said.append, **SIZES)
-    assert [(entry["patients"], entry["of"]) for entry in said] == [(16, 32), (32, 32), (32, 32)]
+    assert [(entry["patients"], entry["of"]) for entry in said] == [(0, 32), (16, 32), (32, 32), (32, 32)]
     said.clear()
     generate(run, tmp_path / "r", 75, report=said.append, **SIZES)
     assert {entry["of"] for entry in said} == {75}
-    assert [entry["patients"] for entry in said] == [16, 32, 32, 64, 75, 75]
+    assert [entry["patients"] for entry in said] == [0, 16, 32, 32, 64, 75, 75]
 
 
 def test_manifest_says_what_made_the_release(run: Path, finished: Path) -> None:

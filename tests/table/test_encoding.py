@@ -291,3 +291,15 @@ def test_one_row_a_patient_and_a_grid_of_one(first: int) -> None:
     assert encoder.layout.n_dynamic == 1
     back = there_and_back(cohort, encoder)
     assert sorted(back.values["x"]) == sorted(cohort.values["x"])
+
+
+def test_a_real_that_few_patients_have_is_refused() -> None:
+    """One carrier's value would be the release's constant, and the bound of two carriers their mean."""
+    schema = make_schema([{"name": "rare", "kind": "real", "missing": "modelled"}, {"name": "y", "kind": "binary"}])
+    ids = np.arange(40)
+    table = pd.DataFrame({schema.patient: ids, schema.time: 0, "rare": np.nan, "y": ids % 2})
+    table.loc[:1, "rare"] = 98765.4321
+    cohort, _ = checked_cohort(table, schema)
+    with pytest.raises(TableError, match="'rare' has values for 2 of 40 training patients, fewer than") as error:
+        fit_encoder(cohort, np.ones(40, bool))
+    assert "98765" not in str(error.value)

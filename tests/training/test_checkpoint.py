@@ -216,7 +216,7 @@ def test_a_checkpoint_that_fails_to_be_written_leaves_nothing(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(module, "save", full)
     with pytest.raises(OSError, match="No space"):
         trainer.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
