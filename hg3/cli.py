@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hg3 import __version__
 from hg3.errors import ConfigError, Hg3Error, TableError
 
 STOPPED = 130  # a training that a signal ended: whole, and to be resumed
@@ -27,10 +26,10 @@ app = typer.Typer(
     add_completion=False,
     help="Synthetic longitudinal health data that people can trust.",
 )
-cohort = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Stand-in cohorts.")
-schema = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Schemas of tables.")
-model = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Networks.")
-release = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Finished releases.")
+cohort = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate stand-in cohorts.")
+schema = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check tables against schemas.")
+model = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show networks.")
+release = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Verify and export releases.")
 for name, part in (("cohort", cohort), ("schema", schema), ("model", model), ("release", release)):
     app.add_typer(part, name=name)
 
@@ -70,17 +69,20 @@ def _warn(sentence: str) -> None:
 @app.command("demo")
 def demo_command(
     out: OutOption,
-    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 5.0,
+    minutes: Annotated[float | None, typer.Option(help="Minutes of training; six if absent.", min=0.01)] = None,
 ) -> None:
-    """Make a stand-in cohort, train on it, generate 1,000 patients, verify and compare: the main job end to end.
+    """Run the main job, end to end, without a cohort.
+
+    Simulates a stand-in cohort, trains on it, generates 1,000 patients, verifies the release and compares it with
+    held-out patients. Called again, it goes on where it stood.
 
     \b
     Example: hg3 demo --out runs/demo
     """
-    from hg3.demonstration import demo
+    from hg3.demonstration import TRAINING_MINUTES, demo
 
     with _progress() as bars:
-        summary = demo(out, minutes, report=bars)
+        summary = demo(out, minutes or TRAINING_MINUTES, report=bars)
     _print_scores(summary)
     print(f"{summary['patients']:,} patients in {out}/release, verified; {summary['seconds']:.0f} s in all")
 
@@ -93,7 +95,7 @@ def cohort_simulate(
     seed: Annotated[int, typer.Option(help="Whole number that fixes them.")] = 0,
     truth: Annotated[str, typer.Option(help="What it is calibrated to: published or euresist.")] = "published",
 ) -> None:
-    """Simulate a stand-in cohort, for those who have none: no real patient is in it.
+    """Simulate a stand-in cohort; no real patient is in it.
 
     \b
     Example: hg3 cohort simulate art-hiv --patients 1000 --seed 1 --out cohort.parquet
@@ -112,7 +114,9 @@ def schema_check(
     table: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet, long format.")],
     schema: SchemaOption,
 ) -> None:
-    """Hold a table against a schema; everything wrong in one run, counts and row positions, never a value.
+    """Hold a table against a schema.
+
+    Tells everything wrong in one run, with counts and row positions, never a value.
 
     \b
     Example: hg3 schema check cohort.parquet --schema art-hiv-v2
@@ -141,7 +145,9 @@ def train_command(
     seed: Annotated[int, typer.Option(help="Of the split, the weights and the noise.", min=0)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
-    """Train a model on a table and leave a private run folder; SIGTERM or Ctrl-C stops it at a checkpoint.
+    """Train a model on a table.
+
+    Leaves a private run folder. SIGTERM or Ctrl-C stops it at a checkpoint, and --resume goes on from there.
 
     \b
     Example: hg3 train cohort.parquet --schema art-hiv-v2 --updates 2000 --out runs/art
@@ -183,7 +189,7 @@ def model_describe(
     changes: SetOption = [],  # noqa: B006  typer copies it
     as_json: JsonOption = False,
 ) -> None:
-    """Show a network: parameters, channels, and length and shape at every stage.
+    """Show parameters, channels and every stage of a network.
 
     \b
     Example: hg3 model describe --preset hg3 --schema art-hiv-v2
@@ -214,7 +220,9 @@ def generate_command(
     shard: Annotated[str, typer.Option(help="I/N: make every N-th part from the I-th on.")] = "1/1",
     mix: Annotated[bool, typer.Option("--mix", help="Go on under another device, torch or precision.")] = False,
 ) -> None:
-    """Generate a release: the same bytes for any shards, in any order, through kills. Call it again to go on.
+    """Generate a release from a run.
+
+    The bytes are the same for any shards, in any order, and through kills. Called again, it goes on.
 
     \b
     Example: hg3 generate runs/art --patients 1000 --seed 7 --solver dpm++ --steps 20 --out releases/art
@@ -241,7 +249,9 @@ def release_verify(
     recompute: Annotated[int, typer.Option(help="Random patients whose blocks are generated anew.", min=0)] = 0,
     run: Annotated[Path | None, typer.Option(help="The run, for --recompute.")] = None,
 ) -> None:
-    """Check sums, manifest and every row of a release; with --recompute, compare patients generated anew.
+    """Check sums, manifest and every row of a release.
+
+    With --recompute, the blocks of random patients are generated anew and compared.
 
     \b
     Example: hg3 release verify releases/art --recompute 3 --run runs/art
@@ -272,7 +282,9 @@ def release_export(
 
 @app.command("doctor")
 def doctor_command(as_json: JsonOption = False) -> None:
-    """Show versions, device and which implementation of the reverse step is live.
+    """Show what this installation is.
+
+    Versions, device, precision, and which implementation of the reverse step is live.
 
     \b
     Example: hg3 doctor --json
@@ -286,16 +298,6 @@ def doctor_command(as_json: JsonOption = False) -> None:
     for key, value in found.items():
         shown = ", ".join(f"{k} {v or 'absent'}" for k, v in value.items()) if isinstance(value, dict) else value
         print(f"{key:<13} {shown}")
-
-
-@app.command("version")
-def version_command() -> None:
-    """Print the version.
-
-    \b
-    Example: hg3 version
-    """
-    print(__version__)
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:

@@ -538,9 +538,9 @@ def test_warnings_are_sentences(command: Command, folder: Path, tmp_path: Path) 
     assert re.fullmatch(r"hg3: warning: column 'sex' has one value only; [^\n]*\n", checked.err)
 
 
-def test_doctor_and_version(command: Command) -> None:
+def test_doctor_tells_the_version(command: Command) -> None:
     doctor = json.loads(command("doctor", "--json").out)
-    assert doctor["hg3"] == command("version").out.strip() == hg3.__version__
+    assert doctor["hg3"] == hg3.__version__
     assert doctor["versions"]["torch"] == torch.__version__
     assert doctor["reverse_step"] in ("torch", "extension")
     assert doctor["versions"]["torch"] in command("doctor").out
