@@ -22,8 +22,8 @@ FEWEST_PATIENTS = 10  # a bar or a bin of fewer patients is not drawn
 SHOWN_QUANTILES = (0.01, 0.99)
 BINS = 40
 STATIC_BIN_PATIENTS, FEWEST_BINS = 20, 4  # a static column has one value a patient, so its bins must be wider
-LOG_RATIO = 100.0  # a positive column whose shown range spans more than this gets a log axis
-PANELS_A_ROW = 4
+LOG_RATIO = 50.0  # a positive column whose shown range spans more than this gets a log axis
+PANELS_A_ROW = 5
 LONGEST_LABEL = 16
 
 
@@ -32,7 +32,7 @@ def draw_marginals(synthetic: Cohort, holdout: Cohort, out: Path) -> None:
     columns = synthetic.schema.columns
     n_rows = math.ceil(len(columns) / PANELS_A_ROW)
     figure, axes = plt.subplots(
-        n_rows, PANELS_A_ROW, figsize=(3.4 * PANELS_A_ROW, 2.6 * n_rows), layout="constrained", squeeze=False
+        n_rows, PANELS_A_ROW, figsize=(3.0 * PANELS_A_ROW, 2.6 * n_rows), layout="constrained", squeeze=False
     )
     for panel, column in zip(axes.flat, columns, strict=False):
         samples = column_sample(holdout, column), column_sample(synthetic, column)

@@ -9,11 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hg3.disk import read_json
-from hg3.errors import ReleaseError, RunError, SchemaError
+from hg3.errors import ReleaseError, SchemaError
+from hg3.release.manifest import read_manifest
 from hg3.table.schema import Column, TableSchema, load_schema
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -37,27 +35,16 @@ def open_release(release: str | Path) -> Release:
     folder = Path(release)
     if not folder.is_dir():
         raise ReleaseError(f"{folder} is not a folder; give the folder that holds a release's manifest.json")
-    if (folder / "incomplete").is_dir():
-        raise ReleaseError(f"{folder} is incomplete; call `hg3 generate` again with the same arguments")
+    manifest = read_manifest(folder)
     try:
-        manifest = read_json(folder / "manifest.json", "a release")
-    except RunError as error:
-        raise ReleaseError(str(error)) from None
-    try:
-        _check_format(folder, manifest)
-        parts = tuple(folder / part["file"] for part in manifest["parts"])
         schema = load_schema(folder / "schema.toml")
-    except (KeyError, TypeError, SchemaError):
-        raise altered(folder, "its manifest or schema is not as hg3 writes it") from None
+    except SchemaError:
+        raise altered(folder, "its schema is not as hg3 writes it") from None
+    parts = tuple(folder / part["file"] for part in manifest["parts"])
     absent = [path.name for path in parts if not path.is_file()]
     if absent:
         raise altered(folder, f"it lacks {len(absent)} of {len(parts)} parts, the first {absent[0]}")
     return Release(folder, schema, manifest, parts)
-
-
-def _check_format(folder: Path, manifest: dict[str, Any]) -> None:
-    if manifest["format"] > FORMAT:
-        raise ReleaseError(f"{folder} has format {manifest['format']} and this hg3 reads up to {FORMAT}; update hg3")
 
 
 def altered(folder: Path, what: str) -> ReleaseError:
@@ -75,7 +62,7 @@ def read_rows(release: Release) -> pa.Table:
             raise altered(release.folder, f"{path.name} is not readable Parquet") from None
         if tables[-1].column_names != names:
             raise altered(release.folder, f"{path.name} has other columns than the schema")
-    if sum(len(table) for table in tables) != release.manifest.get("rows"):
+    if sum(len(table) for table in tables) != release.manifest["rows"]:
         raise altered(release.folder, "its parts do not hold as many rows as the manifest says")
     return pa.concat_tables(tables)
 

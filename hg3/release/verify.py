@@ -12,16 +12,8 @@ import pyarrow.parquet as pq
 
 from hg3 import disk
 from hg3.errors import ConfigError, Hg3Error, ReleaseError
-from hg3.release.manifest import (
-    SUMS,
-    TEXTS,
-    environment,
-    environment_differences,
-    n_parts,
-    open_source,
-    part_name,
-    read_manifest,
-)
+from hg3.release.manifest import SUMS, TEXTS, read_manifest
+from hg3.release.plan import environment, environment_differences, n_parts, open_source, part_name
 from hg3.release.writer import make_block, summed_files
 from hg3.table.checks import Cohort, check_table, counting_cells, missing_cells
 from hg3.table.decoding import arrow_schema

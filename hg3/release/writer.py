@@ -21,24 +21,14 @@ from hg3 import disk
 from hg3.errors import ConfigError, ReleaseError, RunError
 from hg3.release.card import card, dictionary_rows
 from hg3.release.croissant import croissant
-from hg3.release.manifest import (
-    ENVIRONMENT,
-    SUMS,
-    UNSUMMED,
-    Source,
-    environment_differences,
-    make_plan,
-    n_parts,
-    open_source,
-    part_name,
-)
+from hg3.release.manifest import INCOMPLETE, SUMS, UNSUMMED
+from hg3.release.plan import ENVIRONMENT, Source, environment_differences, make_plan, n_parts, open_source, part_name
 from hg3.sampling.generate import Sample, block_range, sample_patients
 from hg3.sampling.solvers import SamplerTable
 from hg3.table.decoding import arrow_schema, decode
 from hg3.training.device import autocast, default_device
 
 Report = Callable[[dict[str, Any]], None]
-INCOMPLETE = "incomplete"  # the subfolder that exists while a release does not yet
 PLAN = "plan.json"  # in it: the first file to come and the first to go
 
 

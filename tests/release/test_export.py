@@ -65,11 +65,6 @@ def test_csv_reads_back_as_a_cohort_table(release: Path, tmp_path: Path) -> None
     assert len(table) == len(ROWS)
 
 
-def test_release_without_rows_is_its_header(tmp_path: Path) -> None:
-    release = make_release(tmp_path / "r", [table_of([], SCHEMA)], SCHEMA)
-    assert export_csv(release, tmp_path / "out.csv").read_text() == CSV.splitlines(keepends=True)[0]
-
-
 def test_existing_file_stays(release: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     out.write_text("mine")

@@ -13,7 +13,7 @@ import torch
 
 from hg3 import disk
 from hg3.errors import ConfigError, Hg3Error, ReleaseError, RunError
-from hg3.release import manifest as manifest_module
+from hg3.release import plan as plan_module
 from hg3.release import writer
 from hg3.release.load import load
 from hg3.release.verify import verify_release
@@ -270,7 +270,7 @@ class NanOnce(torch.nn.Module):
 def test_nan_is_refused_and_never_released(
     run: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = manifest_module.open_source(run, torch.device("cpu"))
+    source = plan_module.open_source(run, torch.device("cpu"))
     broken = dataclasses.replace(source, network=NanOnce(source.network, call=3 * 5 + 1, row=7))
     release = tmp_path / "r"
     with monkeypatch.context() as patched:
@@ -417,10 +417,10 @@ def test_folder_that_is_no_run(tmp_path: Path) -> None:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Another machine: the device model differs."""
-    here = manifest_module.environment
+    here = plan_module.environment
     with monkeypatch.context() as patched:
         patched.setattr(
-            manifest_module,
+            plan_module,
             "environment",
             lambda source: {**here(source), "device": {**here(source)["device"], "model": "abacus"}},
         )

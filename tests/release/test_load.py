@@ -86,6 +86,7 @@ def manifest_of(schema: TableSchema, parts: list[dict[str, Any]]) -> dict[str, A
         "device": {"model": "cpu", "type": "cpu", "driver": None, "container": None},
         **{"precision": "float32", "implementation": "torch", "compile": "none"},
         "guardrail": {"moved": 1234, "nonfinite": 0},
+        "mixed": [],
         "parts": parts,
     }
 
@@ -223,7 +224,7 @@ def test_folder_that_is_no_release(tmp_path: Path) -> None:
 
 def test_incomplete_release(release: Path) -> None:
     (release / "incomplete").mkdir()
-    with pytest.raises(ReleaseError, match="is incomplete; call `hg3 generate` again"):
+    with pytest.raises(ReleaseError, match="is not complete; call hg3 generate again"):
         load(release)
 
 

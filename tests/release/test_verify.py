@@ -13,7 +13,7 @@ import pytest
 
 from hg3 import disk
 from hg3.errors import ConfigError, ReleaseError
-from hg3.release import manifest as manifest_module
+from hg3.release import plan as plan_module
 from hg3.release.verify import verify_release
 from hg3.release.writer import generate, write_sums
 from tests import runs
@@ -334,8 +334,8 @@ def test_recompute_finds_a_part_of_another_seed(release: Path, run: Path, tmp_pa
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another machine than the release was made on."""
-    here = manifest_module.environment
-    for module in ("hg3.release.manifest", "hg3.release.verify"):
+    here = plan_module.environment
+    for module in ("hg3.release.plan", "hg3.release.verify"):
         monkeypatch.setattr(f"{module}.environment", lambda source: {**here(source), "implementation": "abacus"})
 
 
