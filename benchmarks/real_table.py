@@ -30,7 +30,7 @@ def measure(
     scores = compare_release(release, run, work / "marginals.png")
     return {
         "data": data(table),
-        "schema": schema,
+        "schema": Path(schema).name,
         "updates": updates,
         "changes": changes,
         "rows": verified.rows,
