@@ -1,5 +1,6 @@
 """What an installation gets: data files, entry point, one version; and what setup.py says."""
 
+import json
 import os
 import subprocess
 import sys
@@ -121,8 +122,8 @@ def test_entry_point_is_the_command() -> None:
     assert callable(point.load())
     program = which("hg3", path=str(Path(sys.executable).parent))
     assert program is not None
-    said = subprocess.run([program, "version"], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == hg3.__version__
+    said = subprocess.run([program, "doctor", "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(said.stdout)["hg3"] == hg3.__version__
 
 
 def test_extras_are_extras() -> None:
