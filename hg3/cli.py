@@ -170,7 +170,8 @@ def train_command(
             _warn,
         )
     if not finished:
-        print(f"stopped at a checkpoint; go on with: hg3 train {table} --out {out} --resume", file=sys.stderr)
+        length = f" --minutes {minutes:g}" if minutes else ""
+        print(f"stopped at a checkpoint; go on with: hg3 train {table} --out {out} --resume{length}", file=sys.stderr)
         sys.exit(STOPPED)
     print(f"trained; run in {out}, loss curve in {out}/loss.png")
 

@@ -14,7 +14,10 @@ import torch
 
 from hg3 import disk
 from hg3.cli import main
+from hg3.release.card import card, dictionary_rows
+from hg3.release.croissant import croissant
 from hg3.release.writer import generate, write_sums
+from hg3.table.schema import load_schema
 from hg3.training.run import train
 from tests.table.cases import make_schema, make_table, tiny_columns
 
@@ -102,12 +105,16 @@ def manifest_of(release: Path) -> dict[str, Any]:
 
 
 def seal(release: Path, **changes: Any) -> None:
-    """Rewrite manifest (with `changes`) and sums so that they agree with the parts, as a forger would."""
+    """Rewrite manifest (with `changes`), texts and sums so that they agree with the parts, as a forger would."""
     manifest = {**manifest_of(release), **changes}
     for entry in manifest["parts"]:
         if (release / entry["file"]).is_file():
             entry["sha256"] = disk.sha256_of(release / entry["file"])
     disk.write_json(release / "manifest.json", manifest)
+    schema = load_schema(release / "schema.toml")
+    disk.write_text(release / "dictionary.csv", dictionary_rows(schema))
+    disk.write_text(release / "CARD.md", card(schema, manifest))
+    disk.write_json(release / "croissant.json", croissant(schema, manifest))
     write_sums(release)
 
 

@@ -81,12 +81,19 @@ def generate(
         raise ConfigError(f"shard {index}/{n_shards} was given; a shard is I/N with 1 <= I <= N")
     table = source.sampler(plan["sampler"]["solver"], plan["sampler"]["steps"])
     making = Making(source, plan, table, Path(out), report)
+    _refuse_inside_run(making.release)
     if _is_complete(making.release, plan):
         return True
     _begin(making, mix)
     with disk.lock(making.notes / f"shard-{index}-of-{n_shards}.lock", "release folder"):
         _make_parts(making, range(index - 1, n_parts(plan), n_shards))
     return _complete(making)
+
+
+def _refuse_inside_run(release: Path) -> None:
+    for folder in (release.resolve(), *release.resolve().parents):
+        if (folder / "split.json").is_file():
+            raise ReleaseError(f"{release} lies inside the run {folder}, which is private; choose a folder outside it")
 
 
 def _is_complete(release: Path, plan: dict[str, Any]) -> bool:
@@ -148,9 +155,13 @@ def _make_parts(making: Making, parts: range) -> None:
         note = making.notes / f"part-{part:05d}.json"
         if not note.exists():
             started = time.time()
-            entry = _make_part(making, part, made, share)
-            entry["seconds"] = round(time.time() - started, 3)
-            disk.write_json(note, entry)
+            try:
+                entry = _make_part(making, part, made, share)
+                disk.write_json(note, {**entry, "seconds": round(time.time() - started, 3)})
+            except FileNotFoundError:  # shards overlap: another one completed the release and cleaned up
+                if _is_complete(making.release, making.plan):
+                    return
+                raise
         made += min(per_part, making.plan["patients"] - part * per_part)
         making.report({"patients": made, "of": share})
 

@@ -1,5 +1,6 @@
 """Cells of any type as numbers or as texts: the same cell is the same, whatever format it came in."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,20 @@ def as_numbers(series: pd.Series) -> np.ndarray:
     """Return a column as float64: NaN where it is missing or is not a number; dates are not numbers."""
     if not _holds_numbers(series.dtype):
         return np.full(len(series), np.nan)
-    return pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan).copy()
+    try:
+        number = pd.to_numeric(series, errors="coerce")
+    except OverflowError:  # a whole number of hundreds of digits: as text it reads as infinite
+        number = pd.to_numeric(series.map(_float_of), errors="coerce")
+    return number.to_numpy(dtype=np.float64, na_value=np.nan).copy()
+
+
+def _float_of(cell: Any) -> Any:
+    try:
+        return float(cell)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        return cell
 
 
 def not_numbers(series: pd.Series, number: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ def fit_encoder(cohort: Cohort, train: np.ndarray) -> tuple[Encoder, list[str]]:
         fitted.append(one)
         _append_blocks(blocks[column.static], added)
         warnings += [warning] if warning else []
-    _append_blocks(blocks[False], _record_blocks(cohort, train))
+    _append_blocks(blocks[False], _record_blocks(cohort))
     if not blocks[False]:
         raise SchemaError(f"schema {schema.name!r} has no column that varies over time; hg3 models records over time")
     static, dynamic = (_mark_complete(blocks[static], schema) for static in (True, False))
@@ -188,10 +188,12 @@ def _fit_category_column(
     return FittedColumn(column, None, categories, None, flagged), blocks, None
 
 
-def _record_blocks(cohort: Cohort, train: np.ndarray) -> list[NewBlock]:
-    """Return the blocks that records of different lengths and gaps in time need, if training has them."""
+def _record_blocks(cohort: Cohort) -> list[NewBlock]:
+    """Return the blocks that records of different lengths and gaps in time need, if any patient has such a record.
+
+    That is a form of the table, not a value of a patient: a single record of the hold-out may bring it.
+    """
     lengths, present = record_shape(cohort)
-    lengths, present = lengths[train], present[train]
     inside = np.arange(cohort.schema.length) < lengths[:, None]
     blocks = []
     if (lengths != cohort.schema.length).any():
@@ -211,10 +213,6 @@ def record_shape(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
 def encode(cohort: Cohort, encoder: Encoder) -> Encoded:
     """Return all patients of `cohort` encoded, in the order of `cohort.patients`.
 
-    Raises
-    ------
-    TableError
-        If records end early or have gaps and the training patients had none.
     """
     n, layout = cohort.n_patients, encoder.layout
     x = {True: np.zeros((n, layout.n_static, 1), np.float32)}
@@ -278,18 +276,10 @@ def _write_category(out: np.ndarray, index: np.ndarray, seen: np.ndarray, block:
 
 
 def _encode_record(cohort: Cohort, x: np.ndarray, blocks: dict[str, Block]) -> None:
-    """Write the blocks of the record's length and gaps, or refuse those that training never saw."""
+    """Write the blocks of the record's length and gaps, where the layout has them."""
     lengths, present = record_shape(cohort)
     inside = np.arange(cohort.schema.length) < lengths[:, None]
-    for name, flag, bad, fault in (
-        (CONTINUES, inside, ~inside, "records that end before the grid does"),
-        (PRESENT, present, inside & ~present, f"records with {cohort.schema.step}s without a row"),
-    ):
+    for name, flag in ((CONTINUES, inside), (PRESENT, present)):
         if name in blocks:
-            block, always = blocks[name], np.ones_like(flag)
-            _write_category(x[:, block.channels], flag.astype(np.int64), always, block)
-        elif bad.any():
-            raise TableError(
-                f"the table has {int(bad.any(axis=1).sum())} {fault}, and the training patients have none; "
-                "split with another seed, or complete these records"
-            )
+            block = blocks[name]
+            _write_category(x[:, block.channels], flag.astype(np.int64), np.ones_like(flag), block)

@@ -2,6 +2,7 @@
 
 import contextlib
 import platform
+import warnings
 from typing import Any
 
 import torch
@@ -20,9 +21,18 @@ def device_model(device: torch.device) -> str:
 
 
 def resolve_precision(wanted: str, device: torch.device) -> str:
-    """Return bfloat16, float16 or float32 for a preset's precision; "auto" takes what the device has in hardware."""
-    if wanted != "auto":
-        return wanted
+    """Return bfloat16, float16 or float32 for a preset's precision; "auto" takes what the device has in hardware.
+
+    A precision that is asked for outright and that a CPU only emulates is granted with a warning.
+    """
+    if wanted in ("auto", "float32"):
+        return _native_precision(device) if wanted == "auto" else wanted
+    if device.type == "cpu" and wanted != _native_precision(device):
+        warnings.warn(f"this CPU has no {wanted}: torch emulates it, slower than float32", stacklevel=2)
+    return wanted
+
+
+def _native_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     has = torch.cpu.get_capabilities()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hg3 import disk
 from hg3.diffusion.loss import Batch, denoising_loss, draw
 from hg3.errors import RunError, TrainingError
 from hg3.training.checkpoint import (
@@ -121,6 +122,12 @@ class Trainer:
         model, ema = self.model.state_dict(), self.ema.state_dict()
         return save_checkpoint(folder, self.recipe, model, ema, self._optimizer_tensors(), state)
 
+    def save_if_sound(self, folder: Path) -> None:
+        """Write a checkpoint, unless the last update was skipped or a weight is not finite: it could not go on."""
+        finite = all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
+        if finite and self.progress.skipped_in_a_row == 0:
+            self.save(folder)
+
     def restore(self, checkpoint: Path) -> list[str]:
         """Take weights and progress from `checkpoint`; return warnings about what makes the bits differ."""
         state = read_state(checkpoint)
@@ -219,7 +226,7 @@ def run_updates(
     first, started, timed = progress.update, time.perf_counter(), 0.0
     while not _is_done(progress, config.patience):
         if should_stop():
-            trainer.save(folder)
+            trainer.save_if_sound(folder)
             return False
         if progress.total is None and minutes is not None and progress.update == first + TIMED_UPDATES:
             progress.total = _total_for(trainer, minutes, started, timed)
@@ -230,9 +237,14 @@ def run_updates(
         if progress.update % config.validate_every == 0 or progress.update == progress.total:
             entry["validation"] = _validate_and_save(trainer, folder)
         elif progress.update % config.checkpoint_every == 0:
-            trainer.save(folder)
+            trainer.save_if_sound(folder)
             prune(folder.parent)
         report({"update": progress.update, "total": progress.total, "skipped": progress.skipped, **entry})
+    if not math.isfinite(progress.best_validation):
+        raise TrainingError(
+            f"no validation loss was finite in {progress.update} updates, so nothing was learnt; "
+            "train with a lower training.learning_rate or in float32"
+        )
     return True
 
 
@@ -260,14 +272,18 @@ def _validate_and_save(trainer: Trainer, folder: Path) -> float:
     better = progress.validation < progress.best_validation
     progress.best_validation = min(progress.validation, progress.best_validation)
     progress.validations_without_progress = 0 if better else progress.validations_without_progress + 1
-    trainer.save(folder)
+    if math.isfinite(loss):
+        trainer.save_if_sound(folder)
     prune(folder.parent)
     return progress.validation
 
 
 def prune(run: Path) -> None:
     """Remove all checkpoints of `run` but the last and the one of lowest validation loss."""
-    kept = (best_checkpoint(run), checkpoints(run)[-1])
-    for path in checkpoints(run):
+    found = checkpoints(run)
+    kept = (best_checkpoint(run), found[-1]) if found else ()
+    for path in found:
         if path not in kept:
-            shutil.rmtree(path)
+            doomed = path.with_name(f"{disk.TEMPORARY_PREFIX}{path.name}")  # a kill leaves no half checkpoint
+            path.rename(doomed)
+            shutil.rmtree(doomed)

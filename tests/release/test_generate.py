@@ -476,3 +476,9 @@ def test_manifest_says_what_made_the_release(run: Path, finished: Path) -> None:
     assert manifest["checkpoint"] in [disk.sha256_of(path) for path in states]
     provenance = json.loads((finished / "provenance.json").read_text())
     assert provenance["completed"] not in (finished / "manifest.json").read_text()
+
+
+def test_a_release_inside_a_run_is_refused(run: Path) -> None:
+    with pytest.raises(ReleaseError, match=r"lies inside the run .*, which is private; choose a folder outside it"):
+        generate(run, run / "release", 5, **SIZES)
+    assert not (run / "release").exists()

@@ -376,7 +376,7 @@ def test_recompute_with_another_sampler_table(release: Path, run: Path) -> None:
     sampler = manifest_of(release)["sampler"]
     sampler["rows"][0][2] += 1e-3
     seal(release, sampler=sampler)
-    with pytest.raises(ReleaseError, match="sampler's table in the manifest is not the one that its solver and steps"):
+    with pytest.raises(ReleaseError, match=r"manifest.json is not the plan of the checkpoint: sampler"):
         verify_release(release, recompute=1, run=run)
 
 
@@ -439,3 +439,19 @@ def test_no_value_is_told(release: Path) -> None:
     with pytest.raises(ReleaseError) as error:
         verify_release(release)
     assert "31415926" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["CARD.md", "dictionary.csv", "croissant.json"])
+def test_a_text_that_was_rewritten_with_its_sum_is_found(release: Path, name: str) -> None:
+    text = (release / name).read_text(encoding="utf-8")
+    (release / name).write_text(text.replace("e", "E", 1), encoding="utf-8")
+    write_sums(release)
+    with pytest.raises(ReleaseError, match=f"{name} is not what the schema and the manifest make"):
+        verify_release(release)
+
+
+def test_a_manifest_of_another_preset_is_found_by_recomputing(release: Path, run: Path) -> None:
+    seal(release, preset="forged")
+    verify_release(release)
+    with pytest.raises(ReleaseError, match=r"manifest.json is not the plan of the checkpoint: preset"):
+        verify_release(release, recompute=1, run=run)

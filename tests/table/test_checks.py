@@ -3,6 +3,7 @@
 import datetime
 import decimal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from hg3.errors import TableError
 from hg3.table.checks import Cohort, Findings, check_table, checked_cohort
+from hg3.table.read import read_table
 from hg3.table.schema import TableSchema
 from tests.table.cases import make_schema, make_table, tiny_columns
 
@@ -335,3 +337,11 @@ def test_column_names_that_are_numbers_and_an_index_that_repeats() -> None:
     table = pd.DataFrame({"id": [1, 1, 2], "month": [1.0, 0.0, 0.0], 5: [1.0, 2.0, 3.0]}, index=[7, 7, 7])
     cohort, _ = checked_cohort(table, make_schema([{"name": "5", "kind": "real"}]))
     assert cohort.time_index.tolist() == [1, 0, 0] and cohort.values["5"].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_a_whole_number_of_hundreds_of_digits_is_infinite(tmp_path: Path) -> None:
+    schema = make_schema([{"name": "x", "kind": "real"}])
+    path = tmp_path / "t.csv"
+    path.write_text("id,month,x\n1,0,1.5\n2,0," + "9" * 400 + "\n")
+    _, found = check_table(read_table(path, schema), schema)
+    assert len(found.errors) == 1 and "'x' has 1 cells that are infinite or beyond 1e+30 (row 2)" in found.errors[0]

@@ -275,3 +275,24 @@ def test_a_run_is_private_and_its_files_as_the_umask_says(inputs: Inputs, tmp_pa
     modes = {p: stat.S_IMODE(p.stat().st_mode) for p in run.rglob("*") if p.is_file()}
     assert len(modes) > len(FILES)
     assert {mode for mode in modes.values()} == {0o640}
+
+
+def test_a_kill_while_old_checkpoints_go_leaves_no_half_one(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    folder = make_run_folder(trainer, run)
+    for update, loss in ((1, 3.0), (2, 2.0), (3, 1.0)):
+        trainer.progress.update, trainer.progress.validation = update, loss
+        trainer.save(folder)
+
+    def killed(path: Path, *_: Any) -> None:
+        next(iter(path.iterdir())).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hg3.training.loop.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prune(run)
+    for path in checkpoints(run):
+        read_state(path)
+    assert best_checkpoint(run).name == "step-000003"

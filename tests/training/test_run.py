@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from hg3.disk import read_json, sha256_of, write_json
-from hg3.errors import ConfigError, Hg3Error, RunError, SchemaError, TableError
+from hg3.errors import ConfigError, Hg3Error, RunError, SchemaError, TableError, TrainingError
 from hg3.training.checkpoint import checkpoints, read_recipe, read_state
 from hg3.training.run import Metrics, read_split, train
 from tests.table.cases import make_schema, make_table, tiny_columns
@@ -363,3 +363,9 @@ def test_a_split_that_is_none_is_refused(content: Any, run: Path, inputs: Inputs
     write_json(run / "split.json", content)
     with pytest.raises(RunError, match=r"split\.json is altered|has format 2 and this hg3 reads 1; update hg3"):
         train(inputs.table, run, resume=True)
+
+
+def test_a_training_that_learnt_nothing_is_no_success(inputs: Inputs, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no validation loss was finite in 3 updates, so nothing was learnt"):
+        tiny_train(inputs, tmp_path / "run", updates=3, changes={"training.learning_rate": "1e300"})
+    assert checkpoints(tmp_path / "run") == []
