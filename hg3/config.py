@@ -29,7 +29,7 @@ class ScheduleConfig(_Part):
 class NetworkConfig(_Part):
     """The U-Net: channels at every level, levels that halve the length, attention heads at the bottom."""
 
-    width: int = Field(default=96, ge=8)
+    width: int = Field(default=96, ge=8, le=8192)
     levels: int = Field(default=3, ge=1, le=8)
     heads: int = Field(default=4, ge=1)
 
