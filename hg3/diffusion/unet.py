@@ -59,7 +59,7 @@ class UNet(nn.Module):
         self.ups = nn.ModuleList(TimeUpConv(width) for _ in range(levels))
         self.up_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(levels))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, n_dynamic))
-        self.leave_static = PooledHead(width, n_static) if n_static else None
+        self.leave_static = _pooled_head(width, n_static) if n_static else None
 
     def forward(self, x_static: Tensor, x_dynamic: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return raw predictions for x_static, (B, S), and for x_dynamic, (B, C, L)."""
@@ -88,15 +88,6 @@ class UNet(nn.Module):
             return x_static, raw_dynamic
         raw_static = self.leave_static(torch.cat([pooled, h.mean(dim=1)], dim=1))
         return raw_static + torch.minimum(strength, self.static_limit) * x_static, raw_dynamic
-
-
-class PooledHead(nn.Sequential):
-    """Raw predictions for the static channels, (B, S), from features pooled over time, (B, 2W)."""
-
-    def __init__(self, width: int, n_static: int) -> None:
-        super().__init__(
-            nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, n_static)
-        )
 
 
 class ResidualBlock(nn.Module):
@@ -177,6 +168,13 @@ def evidence_limit(blocks: tuple[Block, ...]) -> Tensor:
     """
     limit = {block.name: math.inf if block.complete else LIMITED_EVIDENCE for block in blocks}
     return torch.tensor([limit[b.name] if b.kind == "category" else 0.0 for b in blocks for _ in range(b.width)])
+
+
+def _pooled_head(width: int, n_static: int) -> nn.Sequential:
+    """Return the layers from features pooled over time, (B, 2W), to raw static predictions, (B, S)."""
+    return nn.Sequential(
+        nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, n_static)
+    )
 
 
 def time_features(t: Tensor, n_times: int) -> Tensor:

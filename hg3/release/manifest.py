@@ -32,10 +32,18 @@ class _Sampler(BaseModel):
     rows: list[list[float]]
 
 
+class _Guardrail(BaseModel):
+    moved: int
+    nonfinite: int
+    rejected: int
+
+
 class _Manifest(BaseModel):
     """A manifest, as far as it is read; whether it speaks the truth is for verify to find out."""
 
     format: int
+    preset: str
+    guardrail: _Guardrail
     checkpoint: str
     patients: int
     rows: int

@@ -113,10 +113,8 @@ def _check_parts(release: Path, manifest: dict[str, Any], schema: TableSchema, f
 
 def _text_faults(release: Path, manifest: dict[str, Any], schema: TableSchema) -> list[str]:
     """Return which texts are not what schema and manifest make of them; another hg3 may have worded them otherwise."""
-    guardrail = manifest.get("guardrail", {})
-    faults = (
-        [] if guardrail.get("nonfinite") == guardrail.get("rejected") == 0 else ["manifest.json counts refused rows"]
-    )
+    refused = manifest["guardrail"]["nonfinite"] + manifest["guardrail"]["rejected"]
+    faults = ["manifest.json counts refused rows"] if refused else []
     if manifest["versions"].get("hg3") != __version__:
         return faults
     texts = {"CARD.md": card(schema, manifest), "dictionary.csv": dictionary_rows(schema)}

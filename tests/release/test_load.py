@@ -85,7 +85,7 @@ def manifest_of(schema: TableSchema, parts: list[dict[str, Any]]) -> dict[str, A
         "versions": {"hg3": "0.1.0", "torch": "2.13.0"},
         "device": {"model": "cpu", "type": "cpu", "driver": None, "container": None},
         **{"precision": "float32", "implementation": "torch", "compile": "none"},
-        "guardrail": {"moved": 1234, "nonfinite": 0},
+        "guardrail": {"moved": 1234, "nonfinite": 0, "rejected": 0},
         "mixed": [],
         "parts": parts,
     }
