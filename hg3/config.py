@@ -57,7 +57,7 @@ class LossConfig(_Part):
 class TrainingConfig(_Part):
     """How weights are found; `precision` auto is bfloat16 or float16 where the device has it, else float32."""
 
-    batch: int = Field(default=128, ge=1)
+    batch: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     warmup: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -87,6 +87,12 @@ class Preset(_Part):
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
+
+    @model_validator(mode="after")
+    def _steps_fit_the_schedule(self) -> Self:
+        if self.sampling.steps > self.schedule.steps:
+            raise ValueError(f"sampling.steps {self.sampling.steps} is above schedule.steps {self.schedule.steps}")
+        return self
 
     def to_toml(self) -> str:
         """Return the preset as TOML, every value written out."""

@@ -57,7 +57,7 @@ def demo(
     generate(run, release, release_patients, report=lambda e: report("generate", e))
     report("verify", {})
     verify_release(release, recompute=1, run=run)
-    if not (out / "summary.json").exists():
+    if not (out / "summary.json").exists() or not (out / "marginals.png").exists():
         summary = compare_release(release, run, out / "marginals.png")
         disk.write_json(out / "summary.json", {**summary, "seconds": round(time.perf_counter() - started, 1)})
     return dict(disk.read_json(out / "summary.json", "a demo"))

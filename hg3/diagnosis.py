@@ -11,7 +11,7 @@ from hg3.sampling.ops import IMPLEMENTATION
 from hg3.training.device import default_device, device_model, resolve_precision
 
 LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "safetensors", "matplotlib")
-EXTRAS = ("mlflow", "submitit", "sdmetrics", "lifelines")
+EXTRAS = ("mlflow", "submitit", "scikit-learn", "sdmetrics", "lifelines")
 
 
 def doctor() -> dict[str, Any]:

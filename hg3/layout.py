@@ -1,7 +1,8 @@
 """What the channels of an encoded patient are: the one thing that tables and networks both know."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 
@@ -29,6 +30,15 @@ class Block:
     def fill(self) -> float:
         """What a cell without a value holds: the middle of a real, the uniform distribution of a category."""
         return 0.0 if self.kind == "real" else 2.0 / self.width - 1.0
+
+
+def chained(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """Return the blocks one after another: each starts where the one before it ends."""
+    placed: list[Block] = []
+    for block in blocks:
+        start = placed[-1].start + placed[-1].width if placed else 0
+        placed.append(replace(block, start=start))
+    return tuple(placed)
 
 
 @dataclass(frozen=True)

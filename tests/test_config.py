@@ -111,6 +111,11 @@ def test_bad_values_are_named(key: str, value: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_sampling_takes_no_more_steps_than_the_schedule_has() -> None:
+    with pytest.raises(ConfigError, match=r"sampling\.steps 20 is above schedule\.steps 10;"):
+        load_preset("hg3", {"schedule.steps": "10"})
+
+
 def test_heads_must_share_the_width() -> None:
     with pytest.raises(ConfigError, match="network: width 96 is not a multiple of heads 5;"):
         load_preset("hg3", {"network.heads": "5"})

@@ -1,17 +1,15 @@
 """A cohort as tensors: x_static (N, S), x_dynamic (N, C, L), and which cells were observed."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from hg3.errors import SchemaError, TableError
-from hg3.layout import Block, Layout
+from hg3.layout import Block, Layout, chained
 from hg3.table.checks import Cohort, counting_cells, missing_cells
 from hg3.table.codecs import FEWEST_CARRIERS, RealCodec, constant_of, fit_categories, fit_real, sampling_bounds
 from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, Code, Column, TableSchema
-
-NewBlock = tuple[str, Literal["real", "category"], int, float, float]  # name, kind, width, low, high
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,9 @@ def fit_encoder(cohort: Cohort, train: np.ndarray) -> tuple[Encoder, list[str]]:
     for column in schema.columns:
         one, added, warning = _fit_column(cohort, column, train)
         fitted.append(one)
-        _append_blocks(blocks[column.static], added)
+        blocks[column.static] += added
         warnings += [warning] if warning else []
-    _append_blocks(blocks[False], _record_blocks(cohort))
+    blocks[False] += _record_blocks(cohort)
     if not blocks[False]:
         raise SchemaError(f"schema {schema.name!r} has no column that varies over time; hg3 models records over time")
     static, dynamic = (_mark_complete(blocks[static], schema) for static in (True, False))
@@ -109,14 +107,14 @@ def fit_encoder(cohort: Cohort, train: np.ndarray) -> tuple[Encoder, list[str]]:
 
 
 def _mark_complete(blocks: list[Block], schema: TableSchema) -> tuple[Block, ...]:
-    """Return the blocks with `complete` set: flags always have a value, columns where nothing can take it away."""
+    """Return the blocks in their places, `complete` where nothing can take a value away (flags always have one)."""
     record = {block.name for block in blocks} & {CONTINUES, PRESENT}
     marked = []
     for block in blocks:
         column = schema.by_name.get(block.name)
         sure = column is None or (column.missing == "never" and not schema.masked_by(block.name) and not record)
         marked.append(replace(block, complete=sure))
-    return tuple(marked)
+    return chained(marked)
 
 
 def observed_cells(cohort: Cohort, column: Column) -> np.ndarray:
@@ -125,17 +123,12 @@ def observed_cells(cohort: Cohort, column: Column) -> np.ndarray:
     return counts & ~missing_cells(cohort.values[column.name])
 
 
-def _append_blocks(blocks: list[Block], added: list[NewBlock]) -> None:
-    for name, kind, width, low, high in added:
-        start = blocks[-1].start + blocks[-1].width if blocks else 0
-        blocks.append(Block(name, kind, start, width, low, high))
+def _category(name: str, width: int) -> Block:
+    """Return a category's block, not placed yet."""
+    return Block(name, "category", 0, width)
 
 
-def _category(name: str, width: int) -> NewBlock:
-    return (name, "category", width, -np.inf, np.inf)
-
-
-def _fit_column(cohort: Cohort, column: Column, train: np.ndarray) -> tuple[FittedColumn, list[NewBlock], str | None]:
+def _fit_column(cohort: Cohort, column: Column, train: np.ndarray) -> tuple[FittedColumn, list[Block], str | None]:
     """Return the fitted column, the blocks it needs, and a warning."""
     observed = observed_cells(cohort, column)
     rows = observed & train[cohort.patient_index]
@@ -165,19 +158,19 @@ def _refuse_few_carriers(column: Column, n_carriers: int, n_train: int) -> None:
 
 def _fit_real_column(
     cohort: Cohort, column: Column, rows: np.ndarray
-) -> tuple[FittedColumn, list[NewBlock], str | None]:
+) -> tuple[FittedColumn, list[Block], str | None]:
     values, flagged = cohort.values[column.name][rows], column.missing == "modelled"
     codec, warning = fit_real(values, column)
     if codec is None:
         constant = constant_of(float(values[0]), column)
         return FittedColumn(column, None, (), constant, flagged), [], warning
     low, high = sampling_bounds(codec, values, cohort.patient_index[rows])
-    return FittedColumn(column, codec, (), None, flagged), [(column.name, "real", 1, low, high)], warning
+    return FittedColumn(column, codec, (), None, flagged), [Block(column.name, "real", 0, 1, low, high)], warning
 
 
 def _fit_category_column(
     cohort: Cohort, column: Column, rows: np.ndarray
-) -> tuple[FittedColumn, list[NewBlock], str | None]:
+) -> tuple[FittedColumn, list[Block], str | None]:
     index, codes = cohort.values[column.name][rows], cohort.categories[column.name]
     flagged = column.missing == "modelled"
     categories = fit_categories(index, cohort.patient_index[rows], codes, column)
@@ -188,7 +181,7 @@ def _fit_category_column(
     return FittedColumn(column, None, categories, None, flagged), blocks, None
 
 
-def _record_blocks(cohort: Cohort) -> list[NewBlock]:
+def _record_blocks(cohort: Cohort) -> list[Block]:
     """Return the blocks that records of different lengths and gaps in time need, if any patient has such a record.
 
     That is a form of the table, not a value of a patient: a single record of the hold-out may bring it.

@@ -10,7 +10,7 @@ from hg3.config import load_preset
 from hg3.diffusion.schedule import make_schedule
 from hg3.diffusion.unet import UNet
 from hg3.errors import SchemaError
-from hg3.layout import Block, Layout
+from hg3.layout import Block, Layout, chained
 from hg3.table.schema import OBSERVED_SUFFIX, Column, TableSchema, load_schema
 
 
@@ -50,11 +50,9 @@ def layout_of(schema: TableSchema) -> Layout:
     """Return the channels of a table of `schema` in which every code occurs and no record ends early or has gaps."""
     parts: dict[bool, list[Block]] = {True: [], False: []}
     for column in schema.columns:
-        blocks = parts[column.static]
-        for name, width in _widths(column):
-            start = blocks[-1].start + blocks[-1].width if blocks else 0
-            blocks.append(Block(name, "real" if width == 1 else "category", start, width))
-    return Layout(tuple(parts[True]), tuple(parts[False]), schema.length)
+        blocks = (Block(name, "real" if width == 1 else "category", 0, width) for name, width in _widths(column))
+        parts[column.static].extend(blocks)
+    return Layout(chained(parts[True]), chained(parts[False]), schema.length)
 
 
 def _widths(column: Column) -> list[tuple[str, int]]:

@@ -215,6 +215,8 @@ def _train(
     if found:
         for sentence in trainer.restore(found[-1]):
             warn(sentence)
+    if updates is not None and updates < trainer.progress.update:
+        raise ConfigError(f"{out} has made {trainer.progress.update} updates already and {updates} were asked for")
     if trainer.progress.total is None and updates is None and minutes is None:
         raise ConfigError(f"{out} has no checkpoint that fixes its length; give updates or minutes")
     with closing(Metrics(out / "metrics.jsonl", trainer.progress)) as metrics, _stop_on_signals() as stopped:

@@ -157,7 +157,7 @@ BAD_FRESH_RUNS: list[tuple[dict[str, Any], type[Hg3Error], str]] = [
     ({"changes": {"training.batch": "25"}}, TableError, "24 patients and a batch takes 25; lower it, .*batch=6"),
     ({"changes": {"training.batches": "25"}}, ConfigError, "knows no key 'training.batches'"),
     ({"changes": {"network.width": "no"}}, ConfigError, "network.width"),
-    ({"changes": {"schedule.steps": "2"}}, ConfigError, "the schedule ends at alpha_bar"),
+    ({"changes": {"schedule.steps": "2", "sampling.steps": "2"}}, ConfigError, "the schedule ends at alpha_bar"),
     ({"preset": "none"}, ConfigError, "neither a shipped preset"),
 ]
 
@@ -314,6 +314,12 @@ def test_another_schema_is_refused(run: Path, inputs: Inputs, tmp_path: Path) ->
     other = make_inputs(tmp_path, schema=make_schema(tiny_columns()[:-1], name="tiny", ignore=["stage"])).schema
     with pytest.raises(RunError, match="made for another schema"):
         train(inputs.table, run, other, resume=True)
+
+
+def test_a_resume_to_fewer_updates_than_were_made_is_refused(run: Path, inputs: Inputs) -> None:
+    made = read_state(checkpoints(run)[-1])["update"]
+    with pytest.raises(ConfigError, match=f"has made {made} updates already and 1 were asked for"):
+        train(inputs.table, run, updates=1, resume=True)
 
 
 def test_only_keys_of_training_change_on_a_resume(run: Path, inputs: Inputs) -> None:
