@@ -216,8 +216,15 @@ def generate_command(
     out: OutOption,
     patients: Annotated[int, typer.Option(help="How many patients.")],
     seed: Annotated[int, typer.Option(help="Whole number that fixes the release.")] = 0,
-    solver: Annotated[str | None, typer.Option(help="dpm++ or ancestral; the preset's if absent.")] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="dpm++, sde-dpm++, ddim, ancestral or ancestral-beta; the preset's if absent.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Network calls a patient; the preset's if absent.")] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise of ddim, 0 to 1.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Static values that all patients have.")
+    ] = None,
+    balance: Annotated[str | None, typer.Option(help="A static column whose codes get equal shares.")] = None,
     shard: Annotated[str, typer.Option(help="I/N: make every N-th part from the I-th on.")] = "1/1",
     mix: Annotated[bool, typer.Option("--mix", help="Go on under another device, torch or precision.")] = False,
 ) -> None:
@@ -232,9 +239,28 @@ def generate_command(
 
     with _progress() as bars:
         complete = generate(
-            run, out, patients, seed, solver, steps, _shard(shard), mix, report=lambda e: bars("generate", e)
+            run,
+            out,
+            patients,
+            seed,
+            _shard(shard),
+            mix,
+            report=lambda e: bars("generate", e),
+            solver=solver,
+            steps=steps,
+            eta=eta,
+            where=_where(where),
+            balance=balance,
         )
     print(f"{patients:,} patients in {out}" if complete else f"shard {shard} is done; others are not yet")
+
+
+def _where(text: str | None) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    names = [name.strip() for name, _, _ in pairs]
+    if not all(equals and value.strip() for _, equals, value in pairs) or len(set(names)) < len(names):
+        raise ConfigError(f"--where {text!r} was given; it takes COLUMN=VALUE,COLUMN=VALUE with each column once")
+    return dict(zip(names, (value.strip() for _, _, value in pairs), strict=True))
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -141,7 +141,10 @@ def test_unreadable_table(command: Command, folder: Path, tmp_path: Path, name: 
         (["--schema", "SCHEMA"], "updates and minutes"),
         (["--schema", "SCHEMA", "--updates", 2, "--minutes", 1], "updates and minutes"),
         (["--schema", "SCHEMA", "--updates", 2], "has 24 patients and a batch takes 64; lower it, for exampl"),
-        (["--schema", "SCHEMA", "--updates", 2, "--preset", "no-such"], "'no-such' is neither a shipped preset (hg3)"),
+        (
+            ["--schema", "SCHEMA", "--updates", 2, "--preset", "no-such"],
+            "'no-such' is neither a shipped preset (health-gym-v3, hg3)",
+        ),
         (["--schema", "SCHEMA", "--updates", 2, "--set", "network.width"], "it takes KEY=VALUE, for example network.w"),
         (["--schema", "SCHEMA", "--updates", 2, "--set", "network.girth=3"], "--set knows no key 'network.girth'"),
         (["--schema", "SCHEMA", "--updates", 2, "--set", "network.width=17"], "width 17 is not a multiple of heads"),

@@ -28,6 +28,7 @@ class _Part(BaseModel):
 class _Sampler(BaseModel):
     solver: str
     steps: int
+    eta: float | None
     times: list[int]
     rows: list[list[float]]
 
@@ -35,6 +36,7 @@ class _Sampler(BaseModel):
 class _Guardrail(BaseModel):
     moved: int
     nonfinite: int
+    attempts: int
     rejected: int
 
 
@@ -48,6 +50,8 @@ class _Manifest(BaseModel):
     patients: int
     rows: int
     seed: int = Field(ge=0, lt=2**63)
+    where: dict[str, int | float | str]
+    balance: str | None
     sampler: _Sampler
     block: int = Field(ge=1)
     part_blocks: int = Field(ge=1)

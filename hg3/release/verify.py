@@ -17,6 +17,7 @@ from hg3.release.croissant import croissant
 from hg3.release.manifest import SUMS, TEXTS, read_manifest
 from hg3.release.plan import (
     ENVIRONMENT,
+    Request,
     Source,
     environment,
     environment_differences,
@@ -113,8 +114,10 @@ def _check_parts(release: Path, manifest: dict[str, Any], schema: TableSchema, f
 
 def _text_faults(release: Path, manifest: dict[str, Any], schema: TableSchema) -> list[str]:
     """Return which texts are not what schema and manifest make of them; another hg3 may have worded them otherwise."""
-    refused = manifest["guardrail"]["nonfinite"] + manifest["guardrail"]["rejected"]
-    faults = ["manifest.json counts refused rows"] if refused else []
+    guardrail = manifest["guardrail"]
+    faults = ["manifest.json counts values that were not finite"] if guardrail["nonfinite"] else []
+    if guardrail["attempts"] - guardrail["rejected"] != manifest["patients"]:
+        faults.append("manifest.json has other attempts than its patients and its rejected ones")
     if manifest["versions"].get("hg3") != __version__:
         return faults
     texts = {"CARD.md": card(schema, manifest), "dictionary.csv": dictionary_rows(schema)}
@@ -204,7 +207,6 @@ def _recompute(release: Path, manifest: dict[str, Any], count: int, run: Path, f
         found.faults += faults
         return
     patients = sorted(_random_patients(count, manifest["patients"]))
-    table = source.sampler(manifest["sampler"]["solver"], manifest["sampler"]["steps"])
     now = {
         **environment(source),
         "precision": manifest["precision"],
@@ -214,7 +216,7 @@ def _recompute(release: Path, manifest: dict[str, Any], count: int, run: Path, f
     for block in blocks:
         n_kept = min(manifest["block"], manifest["patients"] - block * manifest["block"])
         try:
-            again, _ = make_block(source, table, manifest, block, n_kept)
+            again, _ = make_block(source, manifest, block, n_kept)
         except Hg3Error as error:
             found.faults.append(f"block {block} could not be computed anew: {error}")
             return
@@ -225,8 +227,10 @@ def _recompute(release: Path, manifest: dict[str, Any], count: int, run: Path, f
 
 def _plan_faults(source: Source, manifest: dict[str, Any]) -> list[str]:
     """Return which entries of the manifest's plan are not what its checkpoint gives."""
-    asked = manifest["patients"], manifest["seed"], manifest["sampler"]["solver"], manifest["sampler"]["steps"]
-    plan = make_plan(source, *asked, manifest["block"], manifest["part_blocks"])
+    sampler = {key: manifest["sampler"][key] for key in ("solver", "steps", "eta")}
+    condition = {key: manifest[key] for key in ("where", "balance")}
+    sizes = {"block_patients": manifest["block"], "part_blocks": manifest["part_blocks"]}
+    plan = make_plan(source, Request(manifest["patients"], manifest["seed"], **sampler, **condition, **sizes))
     wrong = sorted(key for key in plan if key not in ENVIRONMENT and plan[key] != manifest.get(key))
     return [f"manifest.json is not the plan of the checkpoint: {', '.join(wrong)}"] if wrong else []
 

@@ -20,11 +20,20 @@ import torch
 from hg3 import disk
 from hg3.errors import ConfigError, ReleaseError, RunError
 from hg3.release.card import card, dictionary_rows
+from hg3.release.conditions import condition_of
 from hg3.release.croissant import croissant
 from hg3.release.manifest import INCOMPLETE, SUMS, UNSUMMED
-from hg3.release.plan import ENVIRONMENT, Source, environment_differences, make_plan, n_parts, open_source, part_name
+from hg3.release.plan import (
+    ENVIRONMENT,
+    Request,
+    Source,
+    environment_differences,
+    make_plan,
+    n_parts,
+    open_source,
+    part_name,
+)
 from hg3.sampling.generate import Sample, block_range, sample_patients
-from hg3.sampling.solvers import SamplerTable
 from hg3.table.decoding import arrow_schema, decode
 from hg3.training.device import autocast, default_device
 
@@ -38,7 +47,6 @@ class Making:
 
     source: Source
     plan: dict[str, Any]
-    table: SamplerTable
     release: Path
     report: Report
 
@@ -52,22 +60,19 @@ def generate(
     out: str | Path,
     patients: int,
     seed: int = 0,
-    solver: str | None = None,
-    steps: int | None = None,
     shard: tuple[int, int] = (1, 1),
     mix: bool = False,
     report: Report = lambda entry: None,
-    **sizes: int,
+    **asked: Any,
 ) -> bool:
     """Generate a release of `patients` patients from `run` into `out`; return whether it is complete.
 
     Parameters
     ----------
-    solver, steps : where absent, the preset's.
     shard : (i, n): make every n-th part from the i-th on, 1 <= i <= n. Whoever makes the last part completes.
     mix : go on under another device, torch or precision than the release was begun with.
     report : called at first and after each block with {"patients": made by this call so far, "of": its share}.
-    sizes : block_patients and part_blocks, for tests.
+    asked : solver, steps, eta, where and balance of a `Request`, and for tests block_patients and part_blocks.
 
     Raises
     ------
@@ -75,12 +80,11 @@ def generate(
         If the run cannot be read, or `out` holds something else.
     """
     source = open_source(Path(run), default_device())
-    plan = make_plan(source, patients, seed, solver, steps, **sizes)
+    plan = make_plan(source, Request(patients, seed, **asked))
     index, n_shards = shard
     if not 1 <= index <= n_shards:
         raise ConfigError(f"shard {index}/{n_shards} was given; a shard is I/N with 1 <= I <= N")
-    table = source.sampler(plan["sampler"]["solver"], plan["sampler"]["steps"])
-    making = Making(source, plan, table, Path(out), report)
+    making = Making(source, plan, Path(out), report)
     _refuse_inside_run(making.release)
     if _is_complete(making.release, plan):
         return True
@@ -176,6 +180,7 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
         "patients": 0,
         "rows": 0,
         "moved": 0,
+        "attempts": 0,
     }
     schema = arrow_schema(making.source.recipe.encoder.released_schema())
     with (
@@ -186,27 +191,26 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
             count = min(plan["block"], plan["patients"] - block * plan["block"])
             if count <= 0:
                 break
-            table, moved = make_block(making.source, making.table, plan, block, count)
+            table, counts = make_block(making.source, plan, block, count)
             writer.write_table(table, row_group_size=max(table.num_rows, 1))
             entry["patients"], entry["rows"] = entry["patients"] + count, entry["rows"] + table.num_rows
-            entry["moved"] += moved
+            entry |= {key: entry[key] + number for key, number in counts.items()}
             making.report({"patients": made + entry["patients"], "of": share})
     return {**entry, "sha256": disk.sha256_of(path)}
 
 
-def make_block(
-    source: Source, table: SamplerTable, plan: dict[str, Any], block: int, count: int
-) -> tuple[pa.Table, int]:
-    """Return the first `count` patients of a block as a table, and how many entries the guardrail moved for them."""
-    encoder, heads = source.recipe.encoder, source.recipe.preset.heads
-    patients = block_range(block, plan["block"])
+def make_block(source: Source, plan: dict[str, Any], block: int, count: int) -> tuple[pa.Table, dict[str, int]]:
+    """Return the first `count` patients of a block as a table, and what the guardrail did for them.
+
+    "moved" counts entries, "attempts" how often they were sampled.
+    """
+    encoder, patients = source.recipe.encoder, block_range(block, plan["block"])
+    condition = condition_of(plan, encoder, patients, source.device)
     with autocast(plan["precision"], source.device):
-        sample: Sample = sample_patients(
-            source.network, patients, encoder.layout, heads, table, plan["seed"], source.device
-        )
+        sample: Sample = sample_patients(source.network, patients, source.sampler(plan), condition)
     numbers = torch.arange(patients.start, patients.start + count).numpy()
-    decoded = decode(sample.x_static[:count], sample.x_dynamic[:count], numbers, encoder)
-    return decoded, int(sample.moved[:count].sum())
+    decoded = decode(sample.x_static[:count].numpy(), sample.x_dynamic[:count].numpy(), numbers, encoder)
+    return decoded, {key: int(getattr(sample, key)[:count].sum()) for key in ("moved", "attempts")}
 
 
 def _complete(making: Making) -> bool:
@@ -244,7 +248,9 @@ def _check_parts(release: Path, entries: list[dict[str, Any]]) -> None:
 
 def _write_texts(making: Making, entries: list[dict[str, Any]]) -> None:
     schema = making.source.recipe.encoder.released_schema()
-    guardrail = {"moved": sum(entry["moved"] for entry in entries), "nonfinite": 0, "rejected": 0}
+    moved, attempts = (sum(entry[key] for entry in entries) for key in ("moved", "attempts"))
+    accepted = making.plan["patients"]
+    guardrail = {"moved": moved, "nonfinite": 0, "attempts": attempts, "rejected": attempts - accepted}
     rows = sum(entry["rows"] for entry in entries)
     noted = disk.read_json(making.notes / PLAN, "a release in the making")
     mixed = [disk.read_json(p, "a release in the making") for p in sorted(making.notes.glob("mixed-*.json"))]

@@ -396,7 +396,7 @@ def test_part_that_was_altered_in_the_making(run: Path, begun: Path, harm: Calla
         ({"patients": 2**40 + 1}, "patients were asked for"),
         ({"seed": -1}, "seed -1 was given; a seed is a whole number from 0"),
         ({"seed": 2**63}, "seed 9223372036854775808 was given"),
-        ({"solver": "euler"}, "'euler' is unknown; choose one of ancestral, dpm"),
+        ({"solver": "euler"}, "'euler' is unknown; choose one of ancestral, ancestral-beta, ddim, dpm"),
         ({"solver": ""}, "'' is unknown"),
         ({"steps": 0}, "0 steps"),
         ({"steps": 21}, "21 steps"),

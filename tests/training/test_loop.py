@@ -160,15 +160,19 @@ def test_the_optimiser_gets_that_rate() -> None:
         assert {group["lr"] for group in trainer.optimizer.param_groups} == {entry["learning_rate"]}
 
 
+def first(model: torch.nn.Module) -> Tensor:
+    return dict(model.named_parameters())["enter.weight"]
+
+
 def test_the_average_follows_its_formula() -> None:
     trainer = make_tiny_trainer({"training.ema": "0.3"})
-    expected = trainer.ema.enter.weight.double().clone()
+    expected = first(trainer.ema).double().clone()
     for update in range(6):
         trainer.step()
         decay = min(0.3, (1 + update) / (10 + update))
-        expected = decay * expected + (1 - decay) * trainer.model.enter.weight.detach().double()
-    torch.testing.assert_close(trainer.ema.enter.weight.double(), expected, rtol=0, atol=1e-6)
-    assert not torch.equal(trainer.ema.enter.weight, trainer.model.enter.weight)
+        expected = decay * expected + (1 - decay) * first(trainer.model).detach().double()
+    torch.testing.assert_close(first(trainer.ema).double(), expected, rtol=0, atol=1e-6)
+    assert not torch.equal(first(trainer.ema), first(trainer.model))
 
 
 def test_gradients_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
