@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -52,7 +53,9 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that may not be written
         where = f" ({error.filename})" if error.filename else ""
         what = os.strerror(error.errno) if error.errno else error.strerror or type(error).__name__
-        _end(f"the system refused: {what}{where}; nothing half-written was left")
+        _end(f"the system refused: {what}{where}; what is there is whole: mend it and call the same again")
+    except MemoryError:
+        _end("the memory does not suffice; ask for less at once, or use a machine with more")
     except KeyboardInterrupt:
         sys.exit(STOPPED)
 
@@ -155,6 +158,7 @@ def train_command(
     from hg3.training.run import train
 
     pairs = dict(_pair(change) for change in changes)
+    last: dict[str, Any] = {}
     with _progress() as bars:
         finished = train(
             table,
@@ -166,13 +170,16 @@ def train_command(
             minutes,
             seed,
             resume,
-            lambda e: bars("train", e),
+            lambda e: (last.update(e), bars("train", e))[1],
             _warn,
         )
     if not finished:
         length = f" --minutes {minutes:g}" if minutes else ""
-        print(f"stopped at a checkpoint; go on with: hg3 train {table} --out {out} --resume{length}", file=sys.stderr)
+        again = shlex.join(["hg3", "train", str(table), "--out", str(out), "--resume"]) + length
+        print(f"stopped at a checkpoint; go on with: {again}", file=sys.stderr)
         sys.exit(STOPPED)
+    if last.get("total") and last["update"] < last["total"]:
+        print(f"validation no longer improved: ended at {last['update']} of {last['total']} updates")
     print(f"trained; run in {out}, loss curve in {out}/loss.png")
 
 

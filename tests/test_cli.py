@@ -111,7 +111,7 @@ def test_every_finding_is_listed(command: Command, folder: Path, tmp_path: Path)
 
 UNREADABLE: dict[str, tuple[str, Callable[[Path, Path], Any], str]] = {
     "absent": ("table.csv", lambda path, good: None, "there is no table at"),
-    "folder": ("table.csv", lambda path, good: path.mkdir(), "cannot be read as CSV"),
+    "folder": ("table.csv", lambda path, good: path.mkdir(), "is a folder; give one .csv"),
     "no bytes": ("table.csv", lambda path, good: path.write_bytes(b""), "holds no rows"),
     "not text": ("table.csv", lambda path, good: path.write_bytes(bytes(range(256)) * 9), "cannot be read as CSV"),
     "not gzip": ("table.csv.gz", lambda path, good: path.write_text("id,month\n1,2\n"), "cannot be read as CSV"),

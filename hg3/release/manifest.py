@@ -23,6 +23,8 @@ class _Part(BaseModel):
     first_patient: int
     patients: int = Field(ge=1)
     rows: int = Field(ge=1)
+    moved: int = Field(ge=0)
+    attempts: int = Field(ge=0)
 
 
 class _Sampler(BaseModel):
@@ -34,10 +36,10 @@ class _Sampler(BaseModel):
 
 
 class _Guardrail(BaseModel):
-    moved: int
-    nonfinite: int
-    attempts: int
-    rejected: int
+    moved: int = Field(ge=0)
+    nonfinite: int = Field(ge=0)
+    attempts: int = Field(ge=0)
+    rejected: int = Field(ge=0)
 
 
 class _Manifest(BaseModel):

@@ -118,6 +118,9 @@ def _text_faults(release: Path, manifest: dict[str, Any], schema: TableSchema) -
     faults = ["manifest.json counts values that were not finite"] if guardrail["nonfinite"] else []
     if guardrail["attempts"] - guardrail["rejected"] != manifest["patients"]:
         faults.append("manifest.json has other attempts than its patients and its rejected ones")
+    for key in ("moved", "attempts"):
+        if guardrail[key] != sum(entry[key] for entry in manifest["parts"]):
+            faults.append(f"manifest.json counts {key} otherwise than its parts do")
     if manifest["versions"].get("hg3") != __version__:
         return faults
     texts = {"CARD.md": card(schema, manifest), "dictionary.csv": dictionary_rows(schema)}
@@ -162,8 +165,8 @@ def _table_faults(table: pa.Table, entry: dict[str, Any], schema: TableSchema) -
     wanted = np.arange(entry["first_patient"], entry["first_patient"] + entry["patients"])
     if table.num_rows != entry["rows"] or not np.array_equal(np.unique(ids), wanted):
         return ["its patients or rows are not those of the manifest"]
-    times = table.column(schema.time).to_numpy().astype(np.int64)
-    faults = [] if (np.diff(ids * (times.max() + 1) + times) > 0).all() else ["it is not sorted by patient and time"]
+    times = table.column(schema.time).to_numpy().astype(np.int64) - schema.first_time
+    faults = [] if (np.diff(ids * schema.length + times) > 0).all() else ["it is not sorted by patient and time"]
     cohort, findings = check_table(*_as_cohort(table, schema), to_learn_from=False)
     return faults + findings.errors + (_cohort_faults(cohort) if cohort else [])
 
@@ -213,16 +216,31 @@ def _recompute(release: Path, manifest: dict[str, Any], count: int, run: Path, f
     }  # computed in the precision of the release
     exact = not environment_differences(manifest, now) and not manifest["mixed"]
     blocks = sorted({patient // manifest["block"] for patient in patients})
+    counted: list[tuple[int, dict[str, int]]] = []
     for block in blocks:
         n_kept = min(manifest["block"], manifest["patients"] - block * manifest["block"])
         try:
-            again, _ = make_block(source, manifest, block, n_kept)
+            again, counts = make_block(source, manifest, block, n_kept)
         except Hg3Error as error:
             found.faults.append(f"block {block} could not be computed anew: {error}")
             return
         _compare(_released_block(release, manifest, block, n_kept), again, block, exact, found)
+        counted.append((block // manifest["part_blocks"], counts))
         found.recomputed_patients += n_kept
+    if exact:
+        found.faults += _count_faults(manifest, counted)
     found.recomputed_equal = "bytes" if exact else f"{CELL_SHARE:.0%} of cells within tolerance"
+
+
+def _count_faults(manifest: dict[str, Any], counted: list[tuple[int, dict[str, int]]]) -> list[str]:
+    """Return which parts, of those computed anew as a whole, say other guardrail counts than came out again."""
+    faults = []
+    for part, entry in enumerate(manifest["parts"]):
+        blocks = [counts for number, counts in counted if number == part]
+        if len(blocks) == -(-entry["patients"] // manifest["block"]):
+            wrong = [key for key in blocks[0] if sum(counts[key] for counts in blocks) != entry.get(key)]
+            faults += [f"{entry['file']}: the manifest's counts are not what comes out again: {wrong}"] if wrong else []
+    return faults
 
 
 def _plan_faults(source: Source, manifest: dict[str, Any]) -> list[str]:

@@ -110,7 +110,11 @@ def _is_complete(release: Path, plan: dict[str, Any]) -> bool:
     """
     if not (release / SUMS).is_file() or (release / INCOMPLETE / PLAN).exists():
         return False
+    if not (release / "manifest.json").is_file() or not (release / "data").is_dir():
+        return False  # somebody else's folder, which has sums too
     manifest = disk.read_json(release / "manifest.json", "a release of hg3")
+    if not isinstance(manifest, dict):
+        raise ReleaseError(f"{release / 'manifest.json'} is altered: it is not a manifest of hg3; get the release anew")
     _same_plan({key: manifest.get(key) for key in plan}, plan, release, mix=True)
     shutil.rmtree(release / INCOMPLETE, ignore_errors=True)  # of a call that was killed while removing it
     return True
@@ -120,13 +124,16 @@ def _begin(making: Making, mix: bool) -> None:
     """Make the folder and note the plan, or find the same plan noted."""
     notes = making.notes
     release = making.release
-    if release.exists() and not notes.exists() and (not release.is_dir() or any(release.iterdir())):
+    begun = notes.is_dir() and ((notes / PLAN).is_file() or not any(notes.iterdir()))
+    if release.exists() and not begun and (not release.is_dir() or any(release.iterdir())):
         raise ReleaseError(f"{release} is there already and holds something else; choose another folder")
     notes.mkdir(parents=True, exist_ok=True)
     (release / "data").mkdir(exist_ok=True)
     if not (notes / PLAN).exists():
         disk.write_json(notes / PLAN, making.plan)
     noted = disk.read_json(notes / PLAN, "a release in the making")
+    if not isinstance(noted, dict) or not making.plan.keys() <= noted.keys():
+        raise ReleaseError(f"{notes / PLAN} is altered: it is not a plan of hg3; remove {release} and begin anew")
     if _same_plan(noted, making.plan, release, mix):
         other = {key: making.plan[key] for key in ENVIRONMENT}
         name = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:12]

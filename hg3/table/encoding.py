@@ -96,6 +96,10 @@ def fit_encoder(cohort: Cohort, train: np.ndarray, scaling: str = "standard") ->
         If a column has no training value, or nothing varies over time.
     """
     schema, warnings = cohort.schema, []
+    if train.sum() < FEWEST_CARRIERS:
+        warnings.append(
+            f"there are {int(train.sum())} training patients, too few to hide each other: any value may be repeated"
+        )
     fitted: list[FittedColumn] = []
     blocks: dict[bool, list[Block]] = {True: [], False: []}
     for column in schema.columns:
@@ -156,8 +160,8 @@ def _fit_column(
 
 
 def _refuse_few_carriers(column: Column, n_carriers: int, n_train: int) -> None:
-    """Refuse a real column of so few patients that a release would repeat theirs; a tiny cohort has no crowd at all."""
-    if n_carriers < FEWEST_CARRIERS and n_train >= 2 * FEWEST_CARRIERS:
+    """Refuse a real column of so few patients that a release would repeat theirs: below 10, or half of under 20."""
+    if n_train >= FEWEST_CARRIERS and n_carriers < min(FEWEST_CARRIERS, -(-n_train // 2)):
         raise TableError(
             f"column {column.name!r} has values for {n_carriers} of {n_train} training patients, fewer than the "
             f"{FEWEST_CARRIERS} that hide each other in a release; take it out of the schema"

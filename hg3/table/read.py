@@ -1,6 +1,7 @@
 """Read a table: CSV (also compressed) or Parquet."""
 
 import lzma
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -24,13 +25,15 @@ def read_table(path: str | Path, schema: TableSchema) -> pd.DataFrame:
         If the file is absent, empty, or neither CSV nor Parquet.
     """
     path = Path(path)
+    if path.is_dir():
+        raise TableError(f"{path} is a folder; give one .csv, .csv.gz or .parquet file in long format")
     try:
         frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, schema)
     except FileNotFoundError:
         raise TableError(f"there is no table at {path}; give the path of a CSV or Parquet file") from None
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
-    except (*UNREADABLE, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, tarfile.TarError, zipfile.BadZipFile) as error:
         # The reader's own message may quote a line of the file, which is a patient's: only its type is told.
         raise TableError(
             f"{path} cannot be read as {'Parquet' if path.suffix == '.parquet' else 'CSV'} "

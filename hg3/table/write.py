@@ -14,13 +14,15 @@ def write_table(frame: pd.DataFrame, out: str | Path) -> None:
     Raises
     ------
     ConfigError
-        If the ending is another one, or the folder does not exist.
+        If the ending is another one, the folder does not exist, or the file is there already.
     """
     out = Path(out)
     if not out.name.endswith((".parquet", ".csv", ".csv.gz")):
         raise ConfigError(f"{out} was given; a table is written as .parquet, .csv or .csv.gz")
     if not out.parent.is_dir():
         raise ConfigError(f"the folder {out.parent} does not exist; make it first")
+    if out.exists():
+        raise ConfigError(f"{out} is there already; remove it or choose another name")
     with disk.atomic_path(out) as path:
         if out.suffix == ".parquet":
             frame.to_parquet(path, index=False)

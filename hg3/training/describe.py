@@ -93,4 +93,4 @@ def _trace(network: UNet | PublishedUNet, layout: Layout) -> list[dict[str, Any]
 def _is_stage(name: str) -> bool:
     """Whether a module is a stage of the network, not a detail of one."""
     repeated = ("down_blocks.", "downs.", "middle.", "ups.", "up_blocks.")
-    return name in ("time", "enter", "leave", "leave_static") or name.startswith(repeated)
+    return name in ("time", "level", "enter", "smooth", "leave", "leave_static") or name.startswith(repeated)

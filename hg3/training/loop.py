@@ -177,8 +177,8 @@ class Trainer:
         if self.progress.skipped_in_a_row >= MOST_SKIPPED:
             raise TrainingError(
                 f"the loss was not finite in {MOST_SKIPPED} updates in a row, up to update {self.progress.update}; the "
-                "last good checkpoint is intact: resume with a lower rate (--set training.learning_rate=1e-4) or in "
-                "full precision (--set training.precision=float32)"
+                "last good checkpoint, if there is one, is intact: go on with a lower rate "
+                "(--set training.learning_rate=1e-4) or in full precision (--set training.precision=float32)"
             )
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
@@ -227,6 +227,8 @@ def run_updates(
     """
     progress, config = trainer.progress, trainer.recipe.preset.training
     if updates is not None:
+        if progress.total is not None and updates > progress.total:
+            progress.validations_without_progress = 0  # more was asked for, after an early stop too
         progress.total = updates
     first, started, timed = progress.update, time.perf_counter(), 0.0
     while not _is_done(progress, config.patience):
@@ -235,7 +237,7 @@ def run_updates(
             return False
         if progress.total is None and minutes is not None and progress.update == first + TIMED_UPDATES:
             progress.total = _total_for(trainer, minutes, started, timed)
-            trainer.save(folder)  # with the total, which a resume after a kill keeps
+            trainer.save_if_sound(folder)  # with the total, which a resume after a kill keeps
         entry = trainer.step()
         if progress.update == first + UNTIMED_UPDATES:
             timed = time.perf_counter()

@@ -67,7 +67,7 @@ def make_release(folder: Path, tables: list[pa.Table], schema: TableSchema) -> P
         pq.write_table(table, folder / name, compression="zstd")
         patients = table[schema.patient].unique()
         first = patients[0].as_py() if len(patients) else 0
-        entry = {"file": name, "sha256": sha256_of(folder / name), "rows": len(table)}
+        entry = {"file": name, "sha256": sha256_of(folder / name), "rows": len(table), "moved": 0, "attempts": 0}
         parts.append({**entry, "patients": len(patients), "first_patient": first})
     write_json(folder / "manifest.json", manifest_of(schema, parts))
     write_text(folder / "schema.toml", schema.to_toml())

@@ -430,3 +430,23 @@ def test_the_saved_average_is_the_average(tmp_path: Path) -> None:
     trainer.step()
     saved = read_tensors(trainer.save(tmp_path) / "ema.safetensors")
     assert_equal_bits(saved, copy.deepcopy(trainer.ema.state_dict()))
+
+
+def test_the_total_of_minutes_is_not_saved_with_unsound_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_tiny_trainer()
+    FakeClock(trainer, monkeypatch)
+    monkeypatch.setattr(loop, "TIMED_UPDATES", 6)
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(torch.nan)
+    with pytest.raises(TrainingError):
+        run_updates(trainer, tmp_path, ignore, None, 10.0)
+    assert checkpoints(tmp_path.parent) == [] or not any(tmp_path.iterdir())
+
+
+def test_more_updates_go_on_after_an_early_stop(tmp_path: Path) -> None:
+    trainer = make_tiny_trainer({"training.patience": "1"})
+    trainer.progress.total, trainer.progress.validations_without_progress = 4, 1
+    run_updates(trainer, tmp_path, ignore, 6, None)
+    assert trainer.progress.update > 0
