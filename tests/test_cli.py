@@ -136,7 +136,7 @@ def test_unreadable_table(command: Command, folder: Path, tmp_path: Path, name: 
 @pytest.mark.parametrize(
     ("extra", "sentence"),
     [
-        (["--schema", "no-such", "--updates", 2], "'no-such' is neither a shipped schema (art-hiv-v2) nor a readable"),
+        (["--schema", "no-such", "--updates", 2], "'no-such' is neither a shipped schema (art-hiv-v2, art-hiv-v3-"),
         (["--updates", 2], "a fresh run needs a schema"),
         (["--schema", "SCHEMA"], "updates and minutes"),
         (["--schema", "SCHEMA", "--updates", 2, "--minutes", 1], "updates and minutes"),
