@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hg3.errors import ConfigError, Hg3Error, TableError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STOPPED = 130  # a training that a signal ended: whole, and to be resumed
 
@@ -27,8 +30,10 @@ app = typer.Typer(
     add_completion=False,
     help="Synthetic longitudinal health data that people can trust.",
 )
-cohort = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate stand-in cohorts.")
-schema = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check tables against schemas.")
+cohort = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate cohorts, or fetch one.")
+schema = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Propose schemas, and check tables against them."
+)
 model = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show networks.")
 release = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Verify and export releases.")
 for name, part in (("cohort", cohort), ("schema", schema), ("model", model), ("release", release)):
@@ -92,24 +97,67 @@ def demo_command(
 
 @cohort.command("simulate")
 def cohort_simulate(
-    name: Annotated[str, typer.Argument(help="Which cohort: art-hiv.")],
     out: OutOption,
+    name: Annotated[str | None, typer.Argument(help="Which cohort: art-hiv; or give --schema.")] = None,
+    schema: Annotated[str | None, typer.Option(help="Instead: a random table for this schema, name or path.")] = None,
     patients: Annotated[int, typer.Option(help="How many patients.")] = 8_916,
     seed: Annotated[int, typer.Option(help="Whole number that fixes them.")] = 0,
-    truth: Annotated[str, typer.Option(help="What it is calibrated to: published or euresist.")] = "published",
+    truth: Annotated[str | None, typer.Option(help="What art-hiv follows: published (if absent) or euresist.")] = None,
+    complete: Annotated[bool, typer.Option("--complete", help="With --schema: a row at every time.")] = False,
 ) -> None:
     """Simulate a stand-in cohort; no real patient is in it.
 
     \b
     Example: hg3 cohort simulate art-hiv --patients 1000 --seed 1 --out cohort.parquet
     """
-    from hg3.table.cohorts.art_hiv import simulate
-    from hg3.table.write import write_table
+    from hg3.table.write import check_out, write_table
 
+    check_out(out)
+    write_table(_simulated(name, schema, patients, seed, truth, complete), out)
+    print(f"{patients:,} simulated patients in {out}")
+
+
+def _simulated(
+    name: str | None, schema: str | None, patients: int, seed: int, truth: str | None, complete: bool
+) -> "pd.DataFrame":
+    from hg3.table.cohorts.art_hiv import simulate
+    from hg3.table.cohorts.from_schema import simulate_schema
+    from hg3.table.schema import load_schema
+
+    if (name is None) == (schema is None):
+        raise ConfigError("give exactly one of the cohort's name, art-hiv, and --schema")
+    if schema is not None:
+        if truth is not None:
+            raise ConfigError(f"--truth {truth} was given with --schema; it belongs to the cohort art-hiv")
+        return simulate_schema(load_schema(schema), patients, seed, complete)
+    _refuse_other_cohorts(name)
+    if complete:
+        raise ConfigError("--complete was given with art-hiv, which always is; it belongs to --schema")
+    return simulate(patients, seed, truth or "published")
+
+
+def _refuse_other_cohorts(name: str | None) -> None:
     if name != "art-hiv":
         raise ConfigError(f"cohort {name!r} is unknown; there is art-hiv")
-    write_table(simulate(patients, seed, truth), out)
-    print(f"{patients:,} simulated patients in {out}")
+
+
+@cohort.command("fetch")
+def cohort_fetch(
+    name: Annotated[str, typer.Argument(help="Which cohort: art-hiv.")],
+    out: OutOption,
+    source: Annotated[Path | None, typer.Option("--from", help="A copy of the file instead of the download.")] = None,
+) -> None:
+    """Get a published cohort and check it; nothing is written unless all of it is as published.
+
+    \b
+    Example: hg3 cohort fetch art-hiv --out cohort.parquet
+    """
+    from hg3.table.cohorts.fetch import N_PATIENTS, fetch_art_hiv
+
+    _refuse_other_cohorts(name)
+    for sentence in fetch_art_hiv(out, source):
+        _warn(sentence)
+    print(f"{N_PATIENTS:,} patients in {out}, as published")
 
 
 @schema.command("check")
@@ -134,6 +182,25 @@ def schema_check(
     if found.errors:
         raise TableError(f"{table} does not fit schema {schema}: {len(found.errors)} findings, listed above")
     print(f"{table} fits schema {schema}")
+
+
+@schema.command("infer")
+def schema_infer(
+    table: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet, long format.")],
+    patient: Annotated[str, typer.Option(help="The column that names the patient.")],
+    time: Annotated[str, typer.Option(help="The column of whole numbers that names the time.")],
+    out: OutOption,
+    step: Annotated[str | None, typer.Option(help="What a time counts: minute, hour, ... or visit.")] = None,
+) -> None:
+    """Propose a schema for a table, for a person to correct.
+
+    \b
+    Example: hg3 schema infer cohort.parquet --patient PatientID --time Timestep --out schema.toml
+    """
+    from hg3.table.infer import propose_schema
+
+    propose_schema(table, patient, time, out, step)
+    print(f"proposal in {out}; correct it, then: hg3 schema check {table} --schema {out}")
 
 
 @app.command("train")

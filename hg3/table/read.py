@@ -16,8 +16,10 @@ MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
 UNREADABLE = (OSError, ValueError, EOFError, ImportError, pa.ArrowException, zlib.error, lzma.LZMAError)
 
 
-def read_table(path: str | Path, schema: TableSchema) -> pd.DataFrame:
+def read_table(path: str | Path, schema: TableSchema | None) -> pd.DataFrame:
     """Return the table in `path`, columns as they are; a missing mark that is a category's code stays a code.
+
+    Without a schema every cell of a CSV is the text that it is, for nobody knows yet whether 01 is a number.
 
     Raises
     ------
@@ -53,12 +55,12 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return frame.reset_index(level=named).reset_index(drop=True) if named else frame.reset_index(drop=True)
 
 
-def _read_csv(path: Path, schema: TableSchema) -> pd.DataFrame:
+def _read_csv(path: Path, schema: TableSchema | None) -> pd.DataFrame:
     """Return the columns of a CSV: ids and codes as the text they are, the rest as pandas reads it."""
     header = [str(name) for name in pd.read_csv(path, nrows=0).columns]
     marks = {name: list(MISSING_MARKS) for name in header}
-    texts = {schema.patient: str}
-    for column in schema.columns:
+    texts = {schema.patient: str} if schema else dict.fromkeys(header, str)
+    for column in schema.columns if schema else ():
         if column.name in marks and not column.is_real:
             texts[column.name] = str
             codes = {str(code) for code in column.categories or ()}

@@ -137,3 +137,9 @@ def test_rows_with_more_cells_than_names(tiny_schema: TableSchema, tmp_path: Pat
     with pytest.raises(TableError, match="has rows of more cells than its header has names") as caught:
         read_table(tmp_path / "t.csv", tiny_schema)
     assert CANARY not in str(caught.value)
+
+
+def test_without_a_schema_the_cells_of_a_csv_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,code,x\n007,01,1.50\n008,NA,\n")
+    read = read_table(tmp_path / "t.csv", None)
+    assert read.to_dict("list") == {"id": ["007", "008"], "code": ["01", np.nan], "x": ["1.50", np.nan]}
