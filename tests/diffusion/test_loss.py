@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hg3.config import HeadsConfig, LossConfig
+from hg3.config import HeadsConfig, LossConfig, load_preset
 from hg3.diffusion.loss import Batch, Draw, cell_losses, column_losses, denoising_loss, draw
 from hg3.diffusion.schedule import cosine_schedule
 from hg3.layout import Block, Layout
@@ -99,6 +99,17 @@ def test_the_cells_of_a_very_rare_column_are_capped() -> None:
     losses = losses_of(raw, raw, v, observed, blocks, LossConfig(fill_weight=0.0, column_cap=5.0))
     mean_count = (80 + 1) / 2
     assert losses.tolist() == pytest.approx([1.0, 5.0 / mean_count])
+
+
+def test_as_shipped_a_cell_without_a_value_weighs_what_an_observed_one_does() -> None:
+    """And a cell of a rare column at most five times that of the mean column, fill or not."""
+    blocks = (Block("often", "real", 0, 1), Block("rare", "real", 1, 1))
+    observed = torch.zeros(10, 2, 8, dtype=torch.bool)
+    observed[:, 0] = True
+    observed[0, 1, 0] = True
+    raw, v = torch.ones(10, 2, 8), torch.zeros(10, 2, 8)
+    losses = losses_of(raw, raw, v, observed, blocks, load_preset("hg3").loss)
+    assert losses.tolist() == pytest.approx([1.0, 80 * 5.0 / ((80 + 1) / 2)])
 
 
 def test_a_column_that_is_never_observed_asks_for_its_fill_alone() -> None:
