@@ -35,12 +35,14 @@ def schemas(work: Path) -> dict[str, Path]:
     return paths
 
 
-def measure(preset: str, table: Path, schema: Path, updates: int, patients: int, work: Path) -> dict[str, Any]:
+def measure(
+    preset: str, table: Path, schema: Path, updates: int, patients: int, work: Path, changes: dict[str, str] = WIDTH
+) -> dict[str, Any]:
     """Return distances, ceilings, changing patients, acceptance and speed of one preset."""
     run, release = work / preset / "run", work / preset / "release"
     run.parent.mkdir(exist_ok=True)
     started = time.perf_counter()
-    train(table, run, schema, preset, None if run.exists() else WIDTH, updates, resume=run.exists(), report=_tell)
+    train(table, run, schema, preset, None if run.exists() else changes, updates, resume=run.exists(), report=_tell)
     trained = time.perf_counter() - started
     started = time.perf_counter()
     generate(run, release, patients)

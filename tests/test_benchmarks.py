@@ -4,11 +4,15 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from benchmarks import real_table
+from benchmarks import presets, real_table, solvers
+from hg3.sampling.solvers import SOLVERS
+from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.schema import load_schema
-from tests.runs import options, write_cohort
+from hg3.table.write import write_table
+from tests.runs import TINY, make_run, options, write_cohort
 
 SCHEMAS = sorted((Path(real_table.__file__).parent / "schemas").glob("*.toml"))
 
@@ -34,3 +38,30 @@ def test_real_table_writes_what_it_prints(
         for column, distance in result[measure].items():
             assert f"{column:<18}{measure:<9}{distance:>10.4f}" in said
     assert result["data"]["file"] == "table.parquet" and str(tmp_path) not in json.dumps(result["data"])
+
+
+def test_presets_are_measured_alike(tmp_path: Path) -> None:
+    write_table(simulate(60, seed=0), tmp_path / "cohort.parquet")
+    monthly, static = presets.schemas(tmp_path).values()
+    assert [load_schema(path).by_name["Gender"].static for path in (monthly, static)] == [False, True]
+    result = presets.measure("hg3", tmp_path / "cohort.parquet", static, 2, 5, tmp_path, TINY)
+    assert result["acceptance"] == 1.0 and result["changing"] == {"Gender": 0.0, "Ethnic": 0.0}
+    assert result["tv"].keys() == {"Gender", "Ethnic", "Base Drug Combo", "Extra PI", "Extra pk-En"}
+    presets.print_table([result])
+
+
+def test_patients_who_change_are_counted() -> None:
+    schema = load_schema("art-hiv-v3-demo")
+    table = pd.DataFrame({"PatientID": [0, 0, 1, 1], "Gender": [1, 2, 1, 1], "Ethnic": [1, 1, 4, 4]})
+    assert presets.changing(table, schema) == {"Gender": 0.5, "Ethnic": 0.0}
+
+
+def test_solvers_are_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, out, figure = make_run(tmp_path, updates=10), tmp_path / "solvers.json", tmp_path / "solvers.png"
+    monkeypatch.setattr(solvers, "STEPS", (3, 5))
+    given = ["--patients", "8", "--work", str(tmp_path / "work"), "--json", str(out), "--figure", str(figure)]
+    monkeypatch.setattr(sys, "argv", ["solvers", str(run), *given])
+    solvers.main()
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert [(row["solver"], row["steps"]) for row in rows] == [(name, steps) for name in SOLVERS for steps in (3, 5)]
+    assert figure.read_bytes().startswith(b"\x89PNG")
