@@ -9,9 +9,9 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,8 @@ from hg3.release.manifest import INCOMPLETE, SUMS, UNSUMMED
 from hg3.release.plan import ENVIRONMENT, Source, environment_differences, make_plan, n_parts, open_source, part_name
 from hg3.sampling.generate import Sample, block_range, sample_patients
 from hg3.sampling.solvers import SamplerTable
-from hg3.table.decoding import arrow_schema, decode
+from hg3.table.decoding import arrow_schema, decode_counted
+from hg3.table.enforcement import RuleCount, total
 from hg3.training.device import autocast, default_device
 
 Report = Callable[[dict[str, Any]], None]
@@ -170,7 +171,7 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
     """Sample, decode and write one part, a row group a block; return what the manifest says of it."""
     plan, path = making.plan, making.release / part_name(part)
     first_block = part * plan["part_blocks"]
-    entry = {
+    entry: dict[str, Any] = {
         "file": part_name(part),
         "first_patient": first_block * plan["block"],
         "patients": 0,
@@ -178,6 +179,7 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
         "moved": 0,
     }
     schema = arrow_schema(making.source.recipe.encoder.released_schema())
+    rules = [RuleCount() for _ in making.source.recipe.schema.rules]
     with (
         disk.atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
@@ -186,18 +188,26 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
             count = min(plan["block"], plan["patients"] - block * plan["block"])
             if count <= 0:
                 break
-            table, moved = make_block(making.source, making.table, plan, block, count)
-            writer.write_table(table, row_group_size=max(table.num_rows, 1))
-            entry["patients"], entry["rows"] = entry["patients"] + count, entry["rows"] + table.num_rows
-            entry["moved"] += moved
+            made_block = make_block(making.source, making.table, plan, block, count)
+            rows = made_block.table.num_rows
+            writer.write_table(made_block.table, row_group_size=max(rows, 1))
+            entry["patients"], entry["rows"] = entry["patients"] + count, entry["rows"] + rows
+            entry["moved"] += made_block.moved
+            rules = total([rules, made_block.rules])
             making.report({"patients": made + entry["patients"], "of": share})
-    return {**entry, "sha256": disk.sha256_of(path)}
+    return {**entry, "rules": [asdict(rule) for rule in rules], "sha256": disk.sha256_of(path)}
 
 
-def make_block(
-    source: Source, table: SamplerTable, plan: dict[str, Any], block: int, count: int
-) -> tuple[pa.Table, int]:
-    """Return the first `count` patients of a block as a table, and how many entries the guardrail moved for them."""
+class MadeBlock(NamedTuple):
+    """The patients of a block: their rows, how many entries the guardrail moved, and what each rule took."""
+
+    table: pa.Table
+    moved: int
+    rules: list[RuleCount]
+
+
+def make_block(source: Source, table: SamplerTable, plan: dict[str, Any], block: int, count: int) -> MadeBlock:
+    """Return the first `count` patients of a block, and the guardrail's counts for them."""
     encoder, heads = source.recipe.encoder, source.recipe.preset.heads
     patients = block_range(block, plan["block"])
     with autocast(plan["precision"], source.device):
@@ -205,8 +215,8 @@ def make_block(
             source.network, patients, encoder.layout, heads, table, plan["seed"], source.device
         )
     numbers = torch.arange(patients.start, patients.start + count).numpy()
-    decoded = decode(sample.x_static[:count], sample.x_dynamic[:count], numbers, encoder)
-    return decoded, int(sample.moved[:count].sum())
+    decoded, rules = decode_counted(sample.x_static[:count], sample.x_dynamic[:count], numbers, encoder)
+    return MadeBlock(decoded, int(sample.moved[:count].sum()), rules)
 
 
 def _complete(making: Making) -> bool:
@@ -244,7 +254,9 @@ def _check_parts(release: Path, entries: list[dict[str, Any]]) -> None:
 
 def _write_texts(making: Making, entries: list[dict[str, Any]]) -> None:
     schema = making.source.recipe.encoder.released_schema()
-    guardrail = {"moved": sum(entry["moved"] for entry in entries), "nonfinite": 0, "rejected": 0}
+    guardrail: dict[str, Any] = {"moved": sum(entry["moved"] for entry in entries), "nonfinite": 0, "rejected": 0}
+    counts = total([[RuleCount(**rule) for rule in entry["rules"]] for entry in entries])
+    guardrail["rules"] = [{"rule": r.sentence, **asdict(c)} for r, c in zip(schema.rules, counts, strict=True)]
     rows = sum(entry["rows"] for entry in entries)
     noted = disk.read_json(making.notes / PLAN, "a release in the making")
     mixed = [disk.read_json(p, "a release in the making") for p in sorted(making.notes.glob("mixed-*.json"))]
