@@ -92,7 +92,7 @@ def dictionary_rows(schema: TableSchema) -> str:
     writer.writerow(HEADER)
     writer.writerow((schema.patient, "patient", "yes", "", PATIENT, "", "", "", "", "never", ""))
     first, last = schema.first_time, schema.first_time + schema.length - 1
-    time = (schema.time, "time", "no", schema.step, time_sentence(schema), "", first, last, 0, "never", "")
+    time = (schema.time, "time", "no", step(schema), time_sentence(schema), "", first, last, 0, "never", "")
     writer.writerow(time)
     writer.writerows(_dictionary_row(schema, column) for column in schema.columns)
     return text.getvalue()

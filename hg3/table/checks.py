@@ -205,7 +205,7 @@ def _check_times(frame: pd.DataFrame, schema: TableSchema, present: set[str], fo
     found.rows(
         uneven,
         f"column {name!r} has {{n}} times that are not whole {schema.step}s",
-        "set `bin` and `within` of the schema, or bin them first",
+        "bin them first, or set `bin` and `within` of the schema",
     )
     outside = ~unreadable & ~uneven & ((number < schema.first_time) | (number > last))
     found.rows(

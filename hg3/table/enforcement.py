@@ -10,7 +10,7 @@ from hg3.table.rules import AbsorbingRule, EndsRule, ForbiddenRule, MonotoneRule
 from hg3.table.schema import TableSchema
 from hg3.table.violations import Cells, violations
 
-MOST_ROUNDS = 20  # rules that can hold together settle in two or three
+MORE_ROUNDS = 20  # than there are rules; those that can hold together mostly settle in two or three
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Enforcer:
         still broken, because rules contradict each other, is counted.
         """
         counts = [RuleCount(*self._count(rule, cells)) for rule in self.schema.rules]
-        for _ in range(MOST_ROUNDS):
+        for _ in range(len(self.schema.rules) + MORE_ROUNDS):
             settled = True
             for number, rule in enumerate(self.schema.rules):
                 broken, _ = violations(rule, cells, self.schema.by_name)
@@ -115,19 +115,15 @@ class Enforcer:
         Where every code breaks some rule, one that breaks only rules in which other columns give way is taken.
         """
         name = rule.columns[-1]
-        score = np.moveaxis(np.broadcast_to(self.scores[name], self._shape(name, broken)), 1, -1)[broken]
+        score = np.moveaxis(self.scores[name], 1, -1)[broken]
         order = np.argsort(np.argsort(score, axis=1, kind="stable"), axis=1).astype(np.float64)  # ranks, no infinities
         banned = self._banned(name, cells, broken, lambda other: other.columns[-1] == name)
         disliked = self._banned(name, cells, broken, lambda other: other.columns[-1] != name)
         order -= np.where(disliked, score.shape[1], 0)
         order[banned] = -np.inf
         current = cells.values[name].copy()
-        best = np.where(np.isinf(order).all(axis=1), current[broken], order.argmax(axis=1))
-        current[broken] = best
+        current[broken] = np.where(banned.all(axis=1), current[broken], order.argmax(axis=1))
         return {name: current}
-
-    def _shape(self, name: str, broken: np.ndarray) -> tuple[int, int, int]:
-        return len(broken), len(self.schema.by_name[name].categories or ()), broken.shape[1]
 
     def _banned(
         self, name: str, cells: Cells, broken: np.ndarray, counts: Callable[[ForbiddenRule], bool]

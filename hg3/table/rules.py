@@ -154,11 +154,11 @@ def _code_faults(codes: Mapping[str, Code], used: list[Any]) -> Iterator[str]:
 
 
 def _check_order(rules: tuple[Rule, ...]) -> None:
-    before: dict[str, set[str]] = {}
+    before: dict[str, list[str]] = {}
     for rule in rules:
         if isinstance(rule, OrderRule):
             for low, high in zip(rule.columns, rule.columns[1:], strict=False):
-                before.setdefault(high, set()).add(low)
+                before.setdefault(high, []).append(low)
     try:
         TopologicalSorter(before).prepare()
     except CycleError as error:
