@@ -18,14 +18,22 @@ def bin_visits(frame: pd.DataFrame, schema: TableSchema) -> tuple[pd.DataFrame, 
     names = list(frame.columns)
     if schema.within in names:
         return frame, None, 0
-    if names.count(schema.time) != 1 or names.count(schema.patient) != 1:  # the checks tell
+    if names.count(schema.time) != 1:  # the checks tell
         return frame.assign(**{schema.within: 0.0}), None, 0
     time = as_numbers(frame[schema.time])
     number, offset = bins_of(time, schema)
-    later = pd.Series(time).groupby([as_texts(frame[schema.patient])[0], number]).transform("max").to_numpy()
-    kept = np.flatnonzero(~(time < later))
+    kept = np.flatnonzero(~_superseded(frame, time, number, schema))
     binned = frame.assign(**{schema.time: number, schema.within: offset}).iloc[kept].reset_index(drop=True)
     return binned, kept, len(frame) - len(kept)
+
+
+def _superseded(frame: pd.DataFrame, time: np.ndarray, number: np.ndarray, schema: TableSchema) -> np.ndarray:
+    """Return which rows have a later one of their patient in their bin; none where no patient is named."""
+    if list(frame.columns).count(schema.patient) != 1:
+        return np.zeros(len(frame), bool)
+    patient, _ = as_texts(frame[schema.patient])
+    latest = pd.Series(time).groupby([patient, number]).transform("max").to_numpy()
+    return (time < latest) & (patient >= 0)
 
 
 def bins_of(time: np.ndarray, schema: TableSchema) -> tuple[np.ndarray, np.ndarray]:

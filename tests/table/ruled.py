@@ -21,6 +21,7 @@ COLUMNS: list[dict[str, Any]] = [
     {"name": "sex", "kind": "binary", "static": True, "categories": ["F", "M"]},
     {"name": "drug", "kind": "categorical", "categories": [0, 3, 7], "missing": "modelled"},
     {"name": "lab", "kind": "categorical", "categories": ["a", "b", "c"], "missing": "modelled"},
+    {"name": "vent", "kind": "categorical", "categories": [1], "missing": "modelled"},
     {"name": "first", "kind": "real", "decimals": 0, "static": True, "bounds": [0, 90], "missing": "modelled"},
     {"name": "last", "kind": "real", "decimals": 0, "static": True, "bounds": [0, 90]},
 ]
@@ -60,7 +61,7 @@ def _cells(column: dict[str, Any], n: int, rng: np.random.Generator) -> np.ndarr
     else:
         cells = np.array(column["categories"], dtype=object)[rng.integers(0, len(column["categories"]), n)]
     if column.get("missing") == "modelled":
-        cells[rng.random(n) < 0.3] = np.nan if column["kind"] == "real" else None
+        cells[rng.random(n) < (0.5 if column["name"] == "vent" else 0.3)] = np.nan if column["kind"] == "real" else None
     return cells
 
 

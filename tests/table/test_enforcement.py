@@ -239,7 +239,8 @@ def test_a_patient_is_the_same_whoever_stands_beside(encoder: Encoder) -> None:
 
 
 def test_a_constant_column_gives_way_to_a_code_never_seen() -> None:
-    columns = [{"name": "x", "kind": "binary"}, {"name": "y", "kind": "categorical", "categories": [5, 6]}]
+    columns: list[dict[str, Any]] = [{"name": "x", "kind": "binary"}]
+    columns.append({"name": "y", "kind": "categorical", "categories": [5, 6]})
     rule = {"kind": "forbidden", "codes": {"x": 1, "y": 5}}
     table = pd.DataFrame({"id": np.arange(8).repeat(2), "month": np.tile([0, 1], 8), "x": np.tile([0, 1], 8), "y": 5})
     cohort, _ = checked_cohort(table, make_schema(columns, length=2, rules=[rule]))

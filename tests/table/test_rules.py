@@ -76,7 +76,7 @@ REFUSED: list[tuple[list[dict[str, Any]], str]] = [
     ([{"kind": "sorted", "column": "dose"}], "'order', 'forbidden', 'monotone', 'absorbing', 'ends'"),
     ([{"kind": "ends", "column": "state", "code": "dead", "on_table": "ignore"}], "'warn' or 'error'"),
 ]
-MORE = [
+MORE: list[dict[str, Any]] = [
     {"name": "learned", "kind": "categorical"},
     {"name": "flag", "kind": "binary", "indicates": "dose", "masks": True},
 ]
@@ -103,5 +103,7 @@ def test_codes_are_the_same_however_they_are_written() -> None:
 
 def test_a_fault_is_told_as_one_of_the_schema() -> None:
     text = ruled_schema([]).to_toml() + '[[rules]]\nkind = "ends"\ncolumn = "sate"\ncode = 1\n'
-    with pytest.raises(SchemaError, match=r"schema s.toml has the rule 'no row after sate = 1', which names \['sate'\]"):
+    with pytest.raises(
+        SchemaError, match=r"schema s.toml has the rule 'no row after sate = 1', which names \['sate'\]"
+    ):
         parse_schema(text, "s.toml")

@@ -1,5 +1,7 @@
 """Where rules are broken: counted as slowly as the rules read, and told of a real table by counts only."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,7 +94,7 @@ def test_rules_are_looked_at_only_where_the_table_is_right() -> None:
 
 
 def test_masked_cells_break_no_rule() -> None:
-    columns = [
+    columns: list[dict[str, Any]] = [
         *({"name": name, "kind": "real"} for name in "xy"),
         {"name": "measured", "kind": "binary", "indicates": "x", "masks": True},
     ]
