@@ -127,6 +127,8 @@ def test_a_column_of_one_code_is_that_code_or_nothing(made: Path) -> None:
 
 def test_fewer_patients_in_other_parts_are_the_same(made: Path, run: Path, tmp_path: Path) -> None:
     assert generate(run, tmp_path / "fewer", 20, **{**SIZES, "part_blocks": 1})
+    assert generate(run, tmp_path / "all", PATIENTS, **{**SIZES, "part_blocks": 1})
+    assert manifest_of(tmp_path / "all")["guardrail"] == manifest_of(made)["guardrail"]
     few, all_ = hg3.load(tmp_path / "fewer"), hg3.load(made)
     pd.testing.assert_frame_equal(few, all_[all_["id"] < 20].reset_index(drop=True))
 
@@ -216,6 +218,8 @@ def test_counts_of_parts_that_are_gone_are_found(release: Path) -> None:
 
 def test_a_rule_that_the_manifest_says_is_broken_may_be(release: Path) -> None:
     """Rules that contradict each other leave violations, which are counted; then as many must be there."""
+    strict = load_schema(release / "schema.toml").to_toml().replace("[[rules]]", '[[rules]]\non_table = "error"')
+    (release / "schema.toml").write_text(strict, encoding="utf-8")
     rewrite(release, PART_1, combined)
     manifest = manifest_of(release)
     manifest["guardrail"]["rules"][2]["violations_after"] = manifest["parts"][1]["rules"][2]["violations_after"] = 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hg3.table.checks import check_table, checked_cohort
+from hg3.table.checks import cells_of, check_table, checked_cohort
 from hg3.table.decoding import decode, decode_counted
 from hg3.table.encoding import Encoder, fit_encoder
 from hg3.table.enforcement import Enforcer, RuleCount, total
@@ -139,6 +139,25 @@ def test_a_column_gives_way_where_another_will_then_have_to() -> None:
     assert [c.violations_after for c in counts] == [0, 0]
 
 
+def test_a_code_that_another_rule_would_mend_is_taken_only_if_it_must_be() -> None:
+    columns: list[dict[str, Any]] = [{"name": name, "kind": "binary"} for name in "ac"]
+    columns.append({"name": "b", "kind": "ordinal", "categories": [0, 1, 2]})
+    rules = [{"kind": "forbidden", "codes": {"a": 1, "b": 1}}, {"kind": "forbidden", "codes": {"b": 2, "c": 1}}]
+    schema = make_schema(columns, rules=rules)
+    score = np.array([[[-0.9, -0.9], [0.9, 0.9], [0.5, 0.5]]])
+    scores = {"b": score, "c": np.zeros((1, 2, 2))}
+    after, _ = Enforcer(schema, {}, scores).enforce(one_patient(a=[1, 1], b=[1, 1], c=[1, 0]))
+    assert after.values["b"][0].tolist() == [0, 2] and after.values["c"][0].tolist() == [1, 0]
+
+
+def test_rules_that_undo_each_other_are_applied_again() -> None:
+    rules = [{"kind": "order", "columns": pair} for pair in (("b", "c"), ("a", "b"))]
+    schema = make_schema([{"name": name, "kind": "real"} for name in "abc"], rules=rules)
+    after, counts = enforced_alone(schema, one_patient(a=[3], b=[2], c=[1]))
+    assert [after.values[name].item() for name in "abc"] == [1, 2, 3]
+    assert [c.cells_changed for c in counts] == [4, 2] and [c.violations_after for c in counts] == [0, 0]
+
+
 def test_rules_that_contradict_each_other_are_counted() -> None:
     """Where every way out of one rule breaks the other, the count says so instead of going round for ever."""
     rules = [
@@ -211,6 +230,11 @@ def test_any_sample_decodes_to_a_table_that_keeps_the_rules(encoder: Encoder, se
     assert all(count.violations_after == 0 for count in counts)
     free, nothing = decode_counted(*sample, np.arange(12), without_rules(encoder))
     assert nothing == [] and free.schema == table.schema
+    cohort, _ = check_table(free.to_pandas(), without_rules(encoder).released_schema(), to_learn_from=False)
+    assert cohort is not None
+    for rule, count in zip(SCHEMA.rules, counts, strict=True):
+        broken_and_could = slow_violations(rule, cells_of(cohort, rule.columns), cohort.schema)
+        assert (count.violations_before, count.eligible) == broken_and_could
     kept = free.to_pandas().merge(table.to_pandas()[ROWS_OF], on=ROWS_OF)
     assert len(kept) == len(table) == len(free) - sum(count.rows_dropped for count in counts)
     ruled = {name for rule in SCHEMA.rules for name in rule.columns}
