@@ -1,7 +1,8 @@
 """hg3: synthetic longitudinal health data that people can trust.
 
-Each verb of the command line is one function here: simulate, check, train, describe_model, generate, verify_release,
-export_csv, load, demo, doctor. They are imported when first used, so that `import hg3` is quick.
+Each verb of the command line is one function here: simulate, simulate_schema, fetch_art_hiv, propose_schema, check,
+train, describe_model, generate, verify_release, export_csv, load, demo, doctor. They are imported when first used, so
+that `import hg3` is quick.
 """
 
 from importlib import import_module
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from hg3.release.writer import generate
     from hg3.table.checks import check
     from hg3.table.cohorts.art_hiv import simulate
+    from hg3.table.cohorts.fetch import fetch_art_hiv
+    from hg3.table.cohorts.from_schema import simulate_schema
+    from hg3.table.infer import propose_schema
     from hg3.training.describe import describe_model
     from hg3.training.run import train
 
@@ -28,9 +32,12 @@ _HOMES = {
     "describe_model": "hg3.training.describe",
     "doctor": "hg3.diagnosis",
     "export_csv": "hg3.release.export",
+    "fetch_art_hiv": "hg3.table.cohorts.fetch",
     "generate": "hg3.release.writer",
     "load": "hg3.release.load",
+    "propose_schema": "hg3.table.infer",
     "simulate": "hg3.table.cohorts.art_hiv",
+    "simulate_schema": "hg3.table.cohorts.from_schema",
     "train": "hg3.training.run",
     "verify_release": "hg3.release.verify",
 }
@@ -42,9 +49,12 @@ __all__ = [
     "describe_model",
     "doctor",
     "export_csv",
+    "fetch_art_hiv",
     "generate",
     "load",
+    "propose_schema",
     "simulate",
+    "simulate_schema",
     "train",
     "verify_release",
 ]

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hg3.errors import ConfigError, Hg3Error, TableError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STOPPED = 130  # a training that a signal ended: whole, and to be resumed
 
@@ -26,8 +30,10 @@ app = typer.Typer(
     add_completion=False,
     help="Synthetic longitudinal health data that people can trust.",
 )
-cohort = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate stand-in cohorts.")
-schema = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check tables against schemas.")
+cohort = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate cohorts, or fetch one.")
+schema = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Propose schemas, and check tables against them."
+)
 model = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show networks.")
 release = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Verify and export releases.")
 for name, part in (("cohort", cohort), ("schema", schema), ("model", model), ("release", release)):
@@ -52,7 +58,9 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that may not be written
         where = f" ({error.filename})" if error.filename else ""
         what = os.strerror(error.errno) if error.errno else error.strerror or type(error).__name__
-        _end(f"the system refused: {what}{where}; nothing half-written was left")
+        _end(f"the system refused: {what}{where}; what is there is whole: mend it and call the same again")
+    except MemoryError:
+        _end("the memory does not suffice; ask for less at once, or use a machine with more")
     except KeyboardInterrupt:
         sys.exit(STOPPED)
 
@@ -89,24 +97,67 @@ def demo_command(
 
 @cohort.command("simulate")
 def cohort_simulate(
-    name: Annotated[str, typer.Argument(help="Which cohort: art-hiv.")],
     out: OutOption,
+    name: Annotated[str | None, typer.Argument(help="Which cohort: art-hiv; or give --schema.")] = None,
+    schema: Annotated[str | None, typer.Option(help="Instead: a random table for this schema, name or path.")] = None,
     patients: Annotated[int, typer.Option(help="How many patients.")] = 8_916,
     seed: Annotated[int, typer.Option(help="Whole number that fixes them.")] = 0,
-    truth: Annotated[str, typer.Option(help="What it is calibrated to: published or euresist.")] = "published",
+    truth: Annotated[str | None, typer.Option(help="What art-hiv follows: published (if absent) or euresist.")] = None,
+    complete: Annotated[bool, typer.Option("--complete", help="With --schema: a row at every time.")] = False,
 ) -> None:
     """Simulate a stand-in cohort; no real patient is in it.
 
     \b
     Example: hg3 cohort simulate art-hiv --patients 1000 --seed 1 --out cohort.parquet
     """
-    from hg3.table.cohorts.art_hiv import simulate
-    from hg3.table.write import write_table
+    from hg3.table.write import check_out, write_table
 
+    check_out(out)
+    write_table(_simulated(name, schema, patients, seed, truth, complete), out)
+    print(f"{patients:,} simulated patients in {out}")
+
+
+def _simulated(
+    name: str | None, schema: str | None, patients: int, seed: int, truth: str | None, complete: bool
+) -> "pd.DataFrame":
+    from hg3.table.cohorts.art_hiv import simulate
+    from hg3.table.cohorts.from_schema import simulate_schema
+    from hg3.table.schema import load_schema
+
+    if (name is None) == (schema is None):
+        raise ConfigError("give exactly one of the cohort's name, art-hiv, and --schema")
+    if schema is not None:
+        if truth is not None:
+            raise ConfigError(f"--truth {truth} was given with --schema; it belongs to the cohort art-hiv")
+        return simulate_schema(load_schema(schema), patients, seed, complete)
+    _refuse_other_cohorts(name)
+    if complete:
+        raise ConfigError("--complete was given with art-hiv, which always is; it belongs to --schema")
+    return simulate(patients, seed, truth or "published")
+
+
+def _refuse_other_cohorts(name: str | None) -> None:
     if name != "art-hiv":
         raise ConfigError(f"cohort {name!r} is unknown; there is art-hiv")
-    write_table(simulate(patients, seed, truth), out)
-    print(f"{patients:,} simulated patients in {out}")
+
+
+@cohort.command("fetch")
+def cohort_fetch(
+    name: Annotated[str, typer.Argument(help="Which cohort: art-hiv.")],
+    out: OutOption,
+    source: Annotated[Path | None, typer.Option("--from", help="A copy of the file instead of the download.")] = None,
+) -> None:
+    """Get a published cohort and check it; nothing is written unless all of it is as published.
+
+    \b
+    Example: hg3 cohort fetch art-hiv --out cohort.parquet
+    """
+    from hg3.table.cohorts.fetch import N_PATIENTS, fetch_art_hiv
+
+    _refuse_other_cohorts(name)
+    for sentence in fetch_art_hiv(out, source):
+        _warn(sentence)
+    print(f"{N_PATIENTS:,} patients in {out}, as published")
 
 
 @schema.command("check")
@@ -133,6 +184,25 @@ def schema_check(
     print(f"{table} fits schema {schema}")
 
 
+@schema.command("infer")
+def schema_infer(
+    table: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet, long format.")],
+    patient: Annotated[str, typer.Option(help="The column that names the patient.")],
+    time: Annotated[str, typer.Option(help="The column of whole numbers that names the time.")],
+    out: OutOption,
+    step: Annotated[str | None, typer.Option(help="What a time counts: minute, hour, ... or visit.")] = None,
+) -> None:
+    """Propose a schema for a table, for a person to correct.
+
+    \b
+    Example: hg3 schema infer cohort.parquet --patient PatientID --time Timestep --out schema.toml
+    """
+    from hg3.table.infer import propose_schema
+
+    propose_schema(table, patient, time, out, step)
+    print(f"proposal in {out}; correct it, then: hg3 schema check {table} --schema {out}")
+
+
 @app.command("train")
 def train_command(
     table: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet, long format.")],
@@ -155,6 +225,7 @@ def train_command(
     from hg3.training.run import train
 
     pairs = dict(_pair(change) for change in changes)
+    last: dict[str, Any] = {}
     with _progress() as bars:
         finished = train(
             table,
@@ -166,13 +237,16 @@ def train_command(
             minutes,
             seed,
             resume,
-            lambda e: bars("train", e),
+            lambda e: (last.update(e), bars("train", e))[1],
             _warn,
         )
     if not finished:
         length = f" --minutes {minutes:g}" if minutes else ""
-        print(f"stopped at a checkpoint; go on with: hg3 train {table} --out {out} --resume{length}", file=sys.stderr)
+        again = shlex.join(["hg3", "train", str(table), "--out", str(out), "--resume"]) + length
+        print(f"stopped at a checkpoint; go on with: {again}", file=sys.stderr)
         sys.exit(STOPPED)
+    if last.get("total") and last["update"] < last["total"]:
+        print(f"validation no longer improved: ended at {last['update']} of {last['total']} updates")
     print(f"trained; run in {out}, loss curve in {out}/loss.png")
 
 
@@ -216,8 +290,15 @@ def generate_command(
     out: OutOption,
     patients: Annotated[int, typer.Option(help="How many patients.")],
     seed: Annotated[int, typer.Option(help="Whole number that fixes the release.")] = 0,
-    solver: Annotated[str | None, typer.Option(help="dpm++ or ancestral; the preset's if absent.")] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="dpm++, sde-dpm++, ddim, ancestral or ancestral-beta; the preset's if absent.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Network calls a patient; the preset's if absent.")] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise of ddim, 0 to 1.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Static values that all patients have.")
+    ] = None,
+    balance: Annotated[str | None, typer.Option(help="A static column whose codes get equal shares.")] = None,
     shard: Annotated[str, typer.Option(help="I/N: make every N-th part from the I-th on.")] = "1/1",
     mix: Annotated[bool, typer.Option("--mix", help="Go on under another device, torch or precision.")] = False,
 ) -> None:
@@ -232,9 +313,28 @@ def generate_command(
 
     with _progress() as bars:
         complete = generate(
-            run, out, patients, seed, solver, steps, _shard(shard), mix, report=lambda e: bars("generate", e)
+            run,
+            out,
+            patients,
+            seed,
+            _shard(shard),
+            mix,
+            report=lambda e: bars("generate", e),
+            solver=solver,
+            steps=steps,
+            eta=eta,
+            where=_where(where),
+            balance=balance,
         )
     print(f"{patients:,} patients in {out}" if complete else f"shard {shard} is done; others are not yet")
+
+
+def _where(text: str | None) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    names = [name.strip() for name, _, _ in pairs]
+    if not all(equals and value.strip() for _, equals, value in pairs) or len(set(names)) < len(names):
+        raise ConfigError(f"--where {text!r} was given; it takes COLUMN=VALUE,COLUMN=VALUE with each column once")
+    return dict(zip(names, (value.strip() for _, _, value in pairs), strict=True))
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hg3.errors import ConfigError
 
 FORMAT = 1
-Head = Literal["eps", "v", "x_0", "logits"]
 
 
 class _Part(BaseModel):
@@ -19,61 +18,97 @@ class _Part(BaseModel):
 
 
 class ScheduleConfig(_Part):
-    """The noise schedule; `allow_terminal_signal` accepts one that never reaches pure noise."""
+    """The noise schedule; `beta_first` and `beta_last` are those of the linear one.
 
-    kind: Literal["cosine"] = "cosine"
+    `zero_terminal_snr` rescales it to end in pure noise; `allow_terminal_signal` accepts one that never reaches it.
+    """
+
+    kind: Literal["cosine", "linear", "sigmoid"] = "cosine"
     steps: int = Field(default=500, ge=2, le=2**20)
+    beta_first: float = Field(default=1e-4, gt=0, lt=1)
+    beta_last: float = Field(default=0.02, gt=0, lt=1)
+    zero_terminal_snr: bool = False
     allow_terminal_signal: bool = False
 
 
 class NetworkConfig(_Part):
-    """The U-Net: channels at every level, levels that halve the length, attention heads at the bottom."""
+    """The U-Net: channels at every level, levels that halve the length, attention heads at the bottom.
 
+    `kind` health-gym-v3 is the published one: no attention, and records padded to `pad_to` times, noised like data.
+    """
+
+    kind: Literal["hg3", "health-gym-v3"] = "hg3"
     width: int = Field(default=96, ge=8, le=8192)
     levels: int = Field(default=3, ge=1, le=8)
     heads: int = Field(default=4, ge=1)
+    pad_to: int = Field(default=100, ge=1, le=100_000)
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        groups = self.heads if self.kind == "hg3" else 8
+        if self.width % groups:
+            what = "heads" if self.kind == "hg3" else "its normalisation groups,"
+            raise ValueError(f"width {self.width} is not a multiple of {what} {groups}")
         return self
+
+
+class EncodingConfig(_Part):
+    """How transformed reals become channels: mean 0 and sd 1, or the training range on [-1, 1] (Health Gym v3)."""
+
+    scaling: Literal["standard", "range"] = "standard"
 
 
 class HeadsConfig(_Part):
     """What the network predicts for reals and for categories."""
 
-    real: Literal["v"] = "v"
-    category: Literal["logits"] = "logits"
+    real: Literal["eps", "v", "x_0"] = "v"
+    category: Literal["eps", "v", "x_0", "logits"] = "logits"
 
 
 class LossConfig(_Part):
-    """`fill_weight`: weight of cells without a value; `column_cap`: how much a rare column's cells may weigh."""
+    """`fill_weight`: weight of cells without a value; `column_cap`: how much a rare column's cells may weigh.
 
+    `kind` health-gym-v3 is the published loss: noise and reconstruction over all cells alike, without either.
+    """
+
+    kind: Literal["hg3", "health-gym-v3"] = "hg3"
     fill_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     column_cap: float = Field(default=5.0, ge=1)
 
 
 class TrainingConfig(_Part):
-    """How weights are found; `precision` auto is bfloat16 or float16 where the device has it, else float32."""
+    """How weights are found; `precision` auto is bfloat16 or float16 where the device has it, else float32.
+
+    decay : of the learning rate, to a hundredth at the end, or none. keep : the weights that generate, of the best
+        validation or the last. condition : share of patients whose static columns are in part given to the network.
+    """
 
     batch: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     warmup: int = Field(default=100, ge=0)
+    decay: Literal["cosine", "none"] = "cosine"
     weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     clip: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     validate_every: int = Field(default=250, ge=1)
     patience: int = Field(default=8, ge=1)
+    keep: Literal["best", "last"] = "best"
+    condition: float = Field(default=0.2, ge=0, le=1)
     checkpoint_every: int = Field(default=500, ge=1)
 
 
 class SamplingConfig(_Part):
-    """The solver and its network calls, where `hg3 generate` names none."""
+    """The solver and its network calls, where `hg3 generate` names none.
 
-    solver: Literal["dpm++", "ancestral"] = "dpm++"
+    clamp : hold x_0_hat inside the sampling bounds at every step. range_filter : instead, sample a patient again if
+    a real left them in the end, at most 100 times (Health Gym v3).
+    """
+
+    solver: Literal["ancestral", "ancestral-beta", "ddim", "dpm++", "sde-dpm++"] = "dpm++"
     steps: int = Field(default=20, ge=2)
+    clamp: bool = True
+    range_filter: bool = False
 
 
 class Preset(_Part):
@@ -82,6 +117,7 @@ class Preset(_Part):
     format: int = FORMAT
     name: str = Field(min_length=1)
     schedule: ScheduleConfig = ScheduleConfig()
+    encoding: EncodingConfig = EncodingConfig()
     network: NetworkConfig = NetworkConfig()
     heads: HeadsConfig = HeadsConfig()
     loss: LossConfig = LossConfig()
@@ -89,7 +125,14 @@ class Preset(_Part):
     sampling: SamplingConfig = SamplingConfig()
 
     @model_validator(mode="after")
-    def _steps_fit_the_schedule(self) -> Self:
+    def _parts_fit_each_other(self) -> Self:
+        heads = (self.heads.real, self.heads.category)
+        if self.schedule.zero_terminal_snr and "eps" in heads:
+            raise ValueError("heads eps cannot divide by the zero signal that schedule.zero_terminal_snr ends with")
+        if self.loss.kind == "health-gym-v3" and heads != ("eps", "eps"):
+            raise ValueError("loss.kind health-gym-v3 is of the noise, so both heads must be eps")
+        if self.network.kind == "health-gym-v3" and self.training.condition:
+            raise ValueError("network.kind health-gym-v3 has no static columns to give: set training.condition to 0")
         if self.sampling.steps > self.schedule.steps:
             raise ValueError(f"sampling.steps {self.sampling.steps} is above schedule.steps {self.schedule.steps}")
         return self

@@ -67,7 +67,10 @@ def _begin(out: Path, plan: dict[str, Any]) -> None:
     """Make the folder and note what the demo is to do, or find the same noted: then it goes on where it stood."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not (out / "demo.json").is_file() or disk.read_json(out / "demo.json", "a demo") != plan:
-            raise RunError(f"{out} is there already and holds something else; remove it or choose another folder")
+            raise RunError(
+                f"{out} is there already and holds something else, or a demo of other settings; remove it or choose "
+                "another folder"
+            )
         return
     out.mkdir(parents=True, exist_ok=True)
     disk.write_json(out / "demo.json", plan)

@@ -143,6 +143,30 @@ def dpm_solver_step(
     return shrink * x_t - math.sqrt(alpha_bar_s) * (math.exp(-h) - 1) * direction
 
 
+def ddim_step(x_t: float, x_0: float, alpha_bar_t: float, alpha_bar_s: float, eta: float) -> tuple[float, float]:
+    """Song et al. 2021, eq. 12 and 16: towards x_0 along the noise that it implies, some of it drawn anew."""
+    eps = (x_t - math.sqrt(alpha_bar_t) * x_0) / math.sqrt(1 - alpha_bar_t)
+    sigma = eta * math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t)) * math.sqrt(1 - alpha_bar_t / alpha_bar_s)
+    return math.sqrt(alpha_bar_s) * x_0 + math.sqrt(max(1 - alpha_bar_s - sigma**2, 0)) * eps, sigma
+
+
+def sde_dpm_step(
+    x_t: float, x_0: float, x_0_prev: float | None, alpha_bar_before: float, alpha_bar_t: float, alpha_bar_s: float
+) -> tuple[float, float]:
+    """SDE-DPM-Solver++ of Lu et al. 2022: first order without x_0_prev; where h is infinite its limit, x_0."""
+    if alpha_bar_s == 1:
+        return x_0, 0.0
+    h = log_snr(alpha_bar_s) - log_snr(alpha_bar_t)
+    direction = x_0
+    if x_0_prev is not None:
+        r = (log_snr(alpha_bar_t) - log_snr(alpha_bar_before)) / h
+        direction = (1 + 1 / (2 * r)) * x_0 - 1 / (2 * r) * x_0_prev
+    noise_s = math.sqrt(1 - alpha_bar_s)
+    shrink = noise_s / math.sqrt(1 - alpha_bar_t) * math.exp(-h)
+    fresh = 1 - math.exp(-2 * h)
+    return shrink * x_t + math.sqrt(alpha_bar_s) * fresh * direction, noise_s * math.sqrt(fresh)
+
+
 def solver_step(
     solver: str, alpha_bar: np.ndarray, times: Sequence[int], k: int, x_t: float, x_0: float, x_0_prev: float
 ) -> tuple[float, float]:
@@ -151,8 +175,14 @@ def solver_step(
     now, after = float(alpha_bar[times[k]]), float(alpha_bar[times[k + 1]]) if k + 1 < n_steps else 1.0
     if solver == "ancestral":
         return ancestral_mean(x_t, x_0, now, after), math.sqrt(posterior_variance(now, after))
+    if solver == "ancestral-beta":
+        return ancestral_mean(x_t, x_0, now, after), math.sqrt(1 - now / after) if k + 1 < n_steps else 0.0
+    if solver.startswith("ddim"):
+        return ddim_step(x_t, x_0, now, after, float(solver.partition(":")[2] or 0))
     second_order = 2 <= k < n_steps - 1
     before = float(alpha_bar[times[k - 1]])
+    if solver == "sde-dpm++":
+        return sde_dpm_step(x_t, x_0, x_0_prev if second_order else None, before, now, after)
     return dpm_solver_step(x_t, x_0, x_0_prev if second_order else None, before, now, after), 0.0
 
 

@@ -25,6 +25,8 @@ import hg3
 from hg3 import cli, disk
 from hg3.cli import app
 from hg3.release import writer
+from hg3.table.cohorts import fetch
+from hg3.table.cohorts.art_hiv import simulate
 from tests import runs
 from tests.runs import Ended, file_bytes, make_run, options
 from tests.table.cases import make_table
@@ -111,7 +113,7 @@ def test_every_finding_is_listed(command: Command, folder: Path, tmp_path: Path)
 
 UNREADABLE: dict[str, tuple[str, Callable[[Path, Path], Any], str]] = {
     "absent": ("table.csv", lambda path, good: None, "there is no table at"),
-    "folder": ("table.csv", lambda path, good: path.mkdir(), "cannot be read as CSV"),
+    "folder": ("table.csv", lambda path, good: path.mkdir(), "is a folder; give one .csv"),
     "no bytes": ("table.csv", lambda path, good: path.write_bytes(b""), "holds no rows"),
     "not text": ("table.csv", lambda path, good: path.write_bytes(bytes(range(256)) * 9), "cannot be read as CSV"),
     "not gzip": ("table.csv.gz", lambda path, good: path.write_text("id,month\n1,2\n"), "cannot be read as CSV"),
@@ -136,12 +138,18 @@ def test_unreadable_table(command: Command, folder: Path, tmp_path: Path, name: 
 @pytest.mark.parametrize(
     ("extra", "sentence"),
     [
-        (["--schema", "no-such", "--updates", 2], "'no-such' is neither a shipped schema (art-hiv-v2) nor a readable"),
+        (
+            ["--schema", "no-such", "--updates", 2],
+            "'no-such' is neither a shipped schema (art-hiv-v2, art-hiv-v3-demo, ",
+        ),
         (["--updates", 2], "a fresh run needs a schema"),
         (["--schema", "SCHEMA"], "updates and minutes"),
         (["--schema", "SCHEMA", "--updates", 2, "--minutes", 1], "updates and minutes"),
         (["--schema", "SCHEMA", "--updates", 2], "has 24 patients and a batch takes 64; lower it, for exampl"),
-        (["--schema", "SCHEMA", "--updates", 2, "--preset", "no-such"], "'no-such' is neither a shipped preset (hg3)"),
+        (
+            ["--schema", "SCHEMA", "--updates", 2, "--preset", "no-such"],
+            "'no-such' is neither a shipped preset (health-gym-v3, hg3)",
+        ),
         (["--schema", "SCHEMA", "--updates", 2, "--set", "network.width"], "it takes KEY=VALUE, for example network.w"),
         (["--schema", "SCHEMA", "--updates", 2, "--set", "network.girth=3"], "--set knows no key 'network.girth'"),
         (["--schema", "SCHEMA", "--updates", 2, "--set", "network.width=17"], "width 17 is not a multiple of heads"),
@@ -434,6 +442,73 @@ def test_interrupted_generation_goes_on(
     assert command(*wish).code == 0
 
 
+# Cohorts and proposals.
+
+
+def test_a_cohort_of_a_schema(command: Command, folder: Path, tmp_path: Path) -> None:
+    wish = ["cohort", "simulate", "--schema", folder / "schema.toml", "--patients", 30, "--seed", 2]
+    for name, extra in (("gaps.csv", []), ("whole.parquet", ["--complete"]), ("other.csv", ["--seed", 3])):
+        made = command(*wish, *extra, "--out", tmp_path / name)
+        assert (made.code, made.out) == (0, f"30 simulated patients in {tmp_path / name}\n")
+        assert command("schema", "check", tmp_path / name, "--schema", folder / "schema.toml").code == 0
+    assert len(pd.read_parquet(tmp_path / "whole.parquet")) == 30 * 6 > len(pd.read_csv(tmp_path / "gaps.csv"))
+    assert (tmp_path / "gaps.csv").read_bytes() != (tmp_path / "other.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "give exactly one of the cohort's name, art-hiv, and --schema"),
+        (["art-hiv", "--schema", "sepsis"], "give exactly one of the cohort's name"),
+        (["art-hcv"], "cohort 'art-hcv' is unknown; there is art-hiv"),
+        (["--schema", "sepsis", "--truth", "euresist"], "--truth euresist was given with --schema; it belongs to"),
+        (["art-hiv", "--complete"], "--complete was given with art-hiv, which always is"),
+        (["art-hiv", "--truth", "told"], "'told'"),
+        (["--schema", "no-such"], "'no-such' is neither a shipped schema"),
+        (["--schema", "sepsis", "--patients", 0], "n_patients is 0"),
+        (["--schema", "sepsis", "--out", "cohort.txt"], "a table is written as .parquet, .csv or .csv.gz"),
+    ],
+)
+def test_bad_wish_for_a_cohort(command: Command, tmp_path: Path, words: list[Any], sentence: str) -> None:
+    assert sentence in refusal(command("cohort", "simulate", "--out", tmp_path / "cohort.csv", *words))
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_truth_of_a_cohort(command: Command, tmp_path: Path) -> None:
+    for truth in ("absent", "published", "euresist"):
+        wish = ["cohort", "simulate", "art-hiv", "--patients", 9, "--out", tmp_path / f"{truth}.csv"]
+        assert command(*wish, *([] if truth == "absent" else ["--truth", truth])).code == 0
+    absent, published, euresist = ((tmp_path / f"{n}.csv").read_bytes() for n in ("absent", "published", "euresist"))
+    assert absent == published != euresist
+
+
+def test_a_cohort_that_is_fetched(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "N_PATIENTS", 9)
+    simulate(9).to_csv(tmp_path / "copy.csv", index=False)
+    wish = ("cohort", "fetch", "art-hiv", "--out", tmp_path / "cohort.parquet", "--from", tmp_path / "copy.csv")
+    fetched = command(*wish)
+    assert (fetched.code, fetched.out) == (0, f"9 patients in {tmp_path / 'cohort.parquet'}, as published\n")
+    assert re.fullmatch(r"hg3: warning: rows, codes and ranges are as published, but the bytes .*\n", fetched.err)
+    assert len(pd.read_parquet(tmp_path / "cohort.parquet")) == 9 * 60
+    with_cell("Ethnic", 7)(simulate(9)).to_csv(tmp_path / "copy.csv", index=False)
+    (tmp_path / "cohort.parquet").unlink()
+    assert "is not the published ART-for-HIV file, so nothing was written" in refusal(command(*wish))
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.csv"]
+    assert "cohort 'art-hcv' is unknown" in refusal(command("cohort", "fetch", "art-hcv", "--out", "a.csv"))
+
+
+def test_a_proposed_schema(command: Command, folder: Path, tmp_path: Path) -> None:
+    wish = ("schema", "infer", folder / "table.parquet", "--patient", "id", "--time", "month")
+    made = command(*wish, "--out", tmp_path / "s.toml", "--step", "week")
+    assert (made.code, made.err) == (0, "")
+    (advice,) = re.findall(r"correct it, then: hg3 (.*)\n", made.out)
+    assert command(*shlex.split(advice)).code == 0
+    assert 'step = "week"' in (tmp_path / "s.toml").read_text()
+    assert "s.toml is there already" in refusal(command(*wish, "--out", tmp_path / "s.toml"))
+    assert "--step eon was given" in refusal(command(*wish, "--out", tmp_path / "t.toml", "--step", "eon"))
+    assert [path.name for path in tmp_path.iterdir()] == ["s.toml"]
+
+
 # Help and examples.
 
 
@@ -468,7 +543,7 @@ def test_example_of_each_command_parses(command: Command, words: tuple[str, ...]
 
 
 def test_examples_work_one_after_the_other(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All but the demo; trainings and releases are made small by options that follow the example's."""
+    """All but the demo and the download; trainings and releases are made small by options after the example's."""
     monkeypatch.chdir(tmp_path)
     small = {
         ("cohort", "simulate"): ["--patients", 60],
@@ -476,13 +551,14 @@ def test_examples_work_one_after_the_other(command: Command, tmp_path: Path, mon
         ("generate",): ["--patients", 12, "--steps", 3],
     }
     order = [("cohort", "simulate"), ("schema", "check"), ("model", "describe"), ("train",), ("generate",)]
-    rest = [words for words in leaves() if words not in (*order, ("demo",))]
+    rest = [words for words in leaves() if words not in (*order, ("demo",), ("cohort", "fetch"))]
     for words in (*order, *sorted(rest, reverse=True)):
         ended = command(*example_arguments(command, words), *small.get(words, []))
         assert ended.code == 0, (words, ended)
         assert "Traceback" not in ended.err
         assert ended.out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["art.csv.gz", "cohort.parquet", "releases", "runs"]
+    made = ["art.csv.gz", "cohort.parquet", "releases", "runs", "schema.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == made
 
 
 def test_help_without_arguments(command: Command) -> None:

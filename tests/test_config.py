@@ -99,7 +99,7 @@ def test_an_unknown_key_is_named_with_the_known_ones(text: str, where: str) -> N
         ("training.checkpoint_every", "0"),
         ("loss.fill_weight", "inf"),
         ("loss.column_cap", "0.5"),
-        ("schedule.kind", "linear"),
+        ("schedule.kind", "spiral"),
         ("schedule.steps", "1"),
         ("sampling.solver", "euler"),
         ("sampling.steps", "1"),

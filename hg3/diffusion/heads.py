@@ -7,6 +7,8 @@ logits: x_0_hat = 2 softmax(l) - 1, per block of channels
 Reals are clamped to their sampling bounds; a softmax cannot leave its simplex.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,9 +27,14 @@ def head_table(blocks: tuple[Block, ...], real_head: str, category_head: str) ->
     return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3)
 
 
-def bounds_table(blocks: tuple[Block, ...]) -> Tensor:
-    """Return the sampling bounds per channel, float32, shape (C, 2), infinite where there are none."""
-    rows = [(block.low, block.high) for block in blocks for _ in range(block.width)]
+def bounds_table(blocks: tuple[Block, ...], category_head: str = "logits", clamp: bool = True) -> Tensor:
+    """Return the sampling bounds per channel, float32, shape (C, 2), infinite where there are none.
+
+    A softmax needs none; a category that is predicted otherwise is held between -1 and 1.
+    """
+    one_hot = (-math.inf, math.inf) if category_head == "logits" else (-1.0, 1.0)
+    limits = [(b.low, b.high) if b.kind == "real" else one_hot for b in blocks for _ in range(b.width)]
+    rows = limits if clamp else [(-math.inf, math.inf)] * len(limits)
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 2)
 
 

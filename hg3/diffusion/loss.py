@@ -1,4 +1,4 @@
-"""The training loss: v of reals, cross-entropy of categories, every column with an equal say."""
+"""The training loss: v of reals, cross-entropy of categories or what a preset asks for, each column an equal say."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hg3.config import LossConfig
+from hg3.config import HeadsConfig, LossConfig
 from hg3.diffusion.process import coefficients, q_sample, v_target
 from hg3.diffusion.schedule import Schedule
 from hg3.layout import Block, Layout
 
-Model = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Model = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # x_static, x_dynamic, t, given
 
 
 @dataclass(frozen=True)
@@ -38,81 +38,103 @@ class Batch:
 
 @dataclass(frozen=True)
 class Draw:
-    """The randomness of one evaluation: times t (B,), and eps for both parts, of their shapes."""
+    """The randomness of one evaluation: times t (B,), eps for both parts, of their shapes, and what is given.
+
+    given : bool (B, static blocks), the static blocks that the network sees clean and is not asked for.
+    """
 
     t: Tensor
     eps_static: Tensor
     eps_dynamic: Tensor
+    given: Tensor
 
 
-def draw(batch: Batch, n_times: int, generator: torch.Generator) -> Draw:
-    """Return times spread evenly over 0..T-1 with one random offset (Kingma et al. 2021, appendix I.1), and noise."""
+def draw(batch: Batch, n_times: int, generator: torch.Generator, condition: float = 0.0) -> Draw:
+    """Return times spread evenly over 0..T-1 with one random offset (Kingma et al. 2021, appendix I.1), and noise.
+
+    Of a share `condition` of the patients, each static block is given with probability 1/2.
+    """
     n, device = len(batch), batch.x_static.device
     offset = torch.rand(1, generator=generator, device=device)
     spread = (torch.arange(n, device=device) / n + offset) % 1.0
-    eps = [torch.randn(x.shape, generator=generator, device=device) for x in (batch.x_static, batch.x_dynamic)]
-    return Draw((spread * n_times).long().clamp(max=n_times - 1), *eps)
+    eps_static, eps_dynamic = (
+        torch.randn(x.shape, generator=generator, device=device) for x in (batch.x_static, batch.x_dynamic)
+    )
+    given = torch.zeros_like(batch.observed_static)
+    if condition:
+        chosen = torch.rand((n, 1), generator=generator, device=device) < condition
+        given = chosen & (torch.rand(given.shape, generator=generator, device=device) < 0.5)
+    return Draw((spread * n_times).long().clamp(max=n_times - 1), eps_static, eps_dynamic, given)
 
 
 def denoising_loss(
-    model: Model, batch: Batch, noise: Draw, schedule: Schedule, layout: Layout, config: LossConfig
+    model: Model, batch: Batch, noise: Draw, schedule: Schedule, layout: Layout, heads: HeadsConfig, config: LossConfig
 ) -> Tensor:
     """Return the mean over all columns of their losses at the drawn times, a scalar.
 
-    A real is asked for v (squared error), a category for its code (cross-entropy of its block's logits).
+    A head of logits is asked for the code (cross-entropy), any other for its target (squared error).
     """
     signal_t, noise_t = coefficients(schedule, noise.t)  # (B, 1, 1)
     x_0_static, eps_static = batch.x_static[:, :, None], noise.eps_static[:, :, None]
     x_t_static = q_sample(x_0_static, eps_static, signal_t, noise_t)
     x_t_dynamic = q_sample(batch.x_dynamic, noise.eps_dynamic, signal_t, noise_t)
-    raw_static, raw_dynamic = model(x_t_static[:, :, 0], x_t_dynamic, noise.t)
-    v_static = v_target(x_0_static, eps_static, signal_t, noise_t)
-    v_dynamic = v_target(batch.x_dynamic, noise.eps_dynamic, signal_t, noise_t)
-    columns = [
-        column_losses(
-            raw_static.float()[:, :, None],
-            x_0_static,
-            v_static,
-            batch.observed_static[:, :, None],
-            layout.static,
-            config,
-        ),
-        column_losses(raw_dynamic.float(), batch.x_dynamic, v_dynamic, batch.observed_dynamic, layout.dynamic, config),
-    ]
+    x_t_static = torch.where(channelwise(noise.given, layout.static)[:, :, None], x_0_static, x_t_static)
+    raw_static, raw_dynamic = model(x_t_static[:, :, 0], x_t_dynamic, noise.t, noise.given)
+    parts = (
+        (raw_static[:, :, None], x_0_static, eps_static, batch.observed_static[:, :, None], layout.static),
+        (raw_dynamic, batch.x_dynamic, noise.eps_dynamic, batch.observed_dynamic, layout.dynamic),
+    )
+    weights = [torch.where(observed, 1.0, config.fill_weight) for _, _, _, observed, _ in parts]
+    weights[0] = torch.where(noise.given[:, :, None], 0.0, weights[0])
+    columns = []
+    for (raw, x_0, eps, observed, blocks), weight in zip(parts, weights, strict=True):
+        targets = {"eps": eps, "v": v_target(x_0, eps, signal_t, noise_t), "x_0": x_0}
+        cells = cell_losses(raw.float(), targets, blocks, heads)
+        columns.append(column_losses(cells, weight, observed, config.column_cap))
     return torch.cat(columns).mean()
 
 
-def column_losses(
-    raw: Tensor, x_0: Tensor, v: Tensor, observed: Tensor, blocks: tuple[Block, ...], config: LossConfig
-) -> Tensor:
-    """Return one loss a block, shape (blocks,), from raw, x_0 and v (B, C, L) and observed (B, blocks, L).
+def channelwise(of_block: Tensor, blocks: tuple[Block, ...]) -> Tensor:
+    """Return a value a block, (B, blocks), as one a channel, (B, channels)."""
+    return of_block[:, [number for number, block in enumerate(blocks) for _ in range(block.width)]]
 
-    A block's loss is the sum over its cells divided by the count of its observed ones. The divisor is at least 1 and
-    at least the mean count over `column_cap`, so that the few cells of a rare laboratory neither vanish nor dominate.
-    Cells without a value ask for the fill, at `fill_weight` a cell: a sampler cannot know which ones to leave out.
+
+def column_losses(cells: Tensor, weight: Tensor, observed: Tensor, column_cap: float) -> Tensor:
+    """Return one loss a block, shape (blocks,), from cells, their weights and observed, all (B, blocks, L).
+
+    A block's loss is the sum over its weighted cells divided by the count of its observed ones. The divisor is at
+    least 1 and at least the mean count over `column_cap`, so that the few cells of a rare laboratory neither vanish
+    nor dominate. Cells without a value ask for the fill: a sampler cannot know which ones to leave out.
     """
-    if not blocks:
-        return raw.new_zeros(0)
-    cells = _cell_losses(raw, x_0, v, blocks)
-    count = observed.sum(dim=(0, 2)).float()
-    divisor = torch.maximum(count, (count.mean() / config.column_cap)).clamp(min=1.0)
-    weight = torch.where(observed, 1.0, config.fill_weight)
+    count = (observed & (weight > 0)).sum(dim=(0, 2)).float()
+    if not len(count):
+        return count
+    divisor = torch.maximum(count, (count.mean() / column_cap)).clamp(min=1.0)
     return (cells * weight).sum(dim=(0, 2)) / divisor
 
 
-def _cell_losses(raw: Tensor, x_0: Tensor, v: Tensor, blocks: tuple[Block, ...]) -> Tensor:
+def cell_losses(raw: Tensor, targets: dict[str, Tensor], blocks: tuple[Block, ...], heads: HeadsConfig) -> Tensor:
     """Return the loss of every cell, (B, blocks, L); blocks of one width go through one call.
 
-    A category's is the cross-entropy less the target's own entropy: 0 at best, also where the target is the fill.
+    Parameters
+    ----------
+    raw : (B, C, L); targets : what the heads eps, v and x_0 are asked for, of the same shape.
+
+    Notes
+    -----
+    The cross-entropy is less the target's own entropy: 0 at best, also where the target is the fill. A squared error
+    is the mean over the channels of its block.
     """
     out = raw.new_empty(raw.shape[0], len(blocks), raw.shape[2])
     for kind, width in sorted({(b.kind, b.width) for b in blocks}):
         group = [i for i, b in enumerate(blocks) if (b.kind, b.width) == (kind, width)]
         channels = [c for i in group for c in range(blocks[i].start, blocks[i].start + width)]
-        if kind == "real":
-            out[:, group] = (raw[:, channels] - v[:, channels]) ** 2
+        head = heads.real if kind == "real" else heads.category
+        answer = raw[:, channels].unflatten(1, (-1, width))
+        if head == "logits":
+            target = (targets["x_0"][:, channels].unflatten(1, (-1, width)) + 1.0) / 2.0
+            loss = (torch.special.xlogy(target, target) - target * F.log_softmax(answer, dim=2)).sum(dim=2)
         else:
-            log_p = F.log_softmax(raw[:, channels].unflatten(1, (-1, width)), dim=2)
-            target = (x_0[:, channels].unflatten(1, (-1, width)) + 1.0) / 2.0
-            out[:, group] = (torch.special.xlogy(target, target) - target * log_p).sum(dim=2)
+            loss = ((answer - targets[head][:, channels].unflatten(1, (-1, width))) ** 2).mean(dim=2)
+        out[:, group] = loss
     return out

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy import special
 
+from hg3.config import ScheduleConfig
 from hg3.errors import ConfigError
 
 LARGEST_TERMINAL_ALPHA_BAR = 1e-4  # beyond it a sampler that starts from pure noise draws biased categories
@@ -17,7 +19,7 @@ class Schedule:
 
     Parameters
     ----------
-    alpha_bar : float64, shape (T,), strictly decreasing in (0, 1).
+    alpha_bar : float64, shape (T,), strictly decreasing in (0, 1); the last may be 0.
     """
 
     alpha_bar: np.ndarray
@@ -38,8 +40,9 @@ class Schedule:
 
     @cached_property
     def log_snr(self) -> np.ndarray:
-        """lambda_t = log(signal_t / noise_t), shape (T,), decreasing."""
-        return np.log(self.signal) - np.log(self.noise)
+        """lambda_t = log(signal_t / noise_t), shape (T,), decreasing; -inf where no signal is left."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.signal) - np.log(self.noise)
 
 
 def cosine_schedule(n_steps: int, offset: float = 0.008, beta_max: float = 0.999) -> Schedule:
@@ -61,7 +64,30 @@ def cosine_schedule(n_steps: int, offset: float = 0.008, beta_max: float = 0.999
     return Schedule(np.cumprod(1.0 - beta))
 
 
-def make_schedule(kind: str, n_steps: int, allow_terminal_signal: bool = False) -> Schedule:
+def linear_schedule(n_steps: int, beta_first: float = 1e-4, beta_last: float = 0.02) -> Schedule:
+    """Return the schedule whose beta_t goes linearly from `beta_first` to `beta_last` (Ho et al. 2020, section 4)."""
+    return Schedule(np.cumprod(1.0 - np.linspace(beta_first, beta_last, n_steps)))
+
+
+def sigmoid_schedule(n_steps: int, first: float = -3.0, last: float = 3.0, temperature: float = 1.0) -> Schedule:
+    """Return the sigmoid schedule: alpha_bar falls like a sigmoid between `first` and `last` (Jabri et al. 2022).
+
+    Its last alpha_bar is held at 1e-9, as gamma(1) = 0 would leave no signal at all.
+    """
+    u = np.arange(1, n_steps + 1) / n_steps
+    start, end = special.expit(np.array([first, last]) / temperature)
+    gamma = (end - special.expit((u * (last - first) + first) / temperature)) / (end - start)
+    return Schedule(np.clip(gamma, 1e-9, 1.0 - 1e-9))
+
+
+def rescaled_to_zero(schedule: Schedule) -> Schedule:
+    """Return `schedule` shifted and scaled so that the last time keeps no signal (Lin et al. 2024, algorithm 1)."""
+    signal = schedule.signal
+    signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+    return Schedule(signal**2)
+
+
+def make_schedule(config: ScheduleConfig) -> Schedule:
     """Return the schedule of a preset.
 
     Raises
@@ -69,11 +95,13 @@ def make_schedule(kind: str, n_steps: int, allow_terminal_signal: bool = False) 
     ConfigError
         If alpha_bar_{T-1} > 1e-4 without `allow_terminal_signal`; with it, the consequence is a warning.
     """
-    schedules = {"cosine": cosine_schedule}
-    if kind not in schedules:
-        raise ConfigError(f"schedule {kind!r} is unknown; choose one of {sorted(schedules)}")
-    schedule = schedules[kind](n_steps)
-    check_terminal_signal(schedule, allow_terminal_signal)
+    if config.kind == "linear":
+        schedule = linear_schedule(config.steps, config.beta_first, config.beta_last)
+    else:
+        schedule = cosine_schedule(config.steps) if config.kind == "cosine" else sigmoid_schedule(config.steps)
+    if config.zero_terminal_snr:
+        schedule = rescaled_to_zero(schedule)
+    check_terminal_signal(schedule, config.allow_terminal_signal)
     return schedule
 
 

@@ -21,6 +21,8 @@ LIMITED_EVIDENCE = 8.0  # reached at lambda = 0.6, from where on the layers see 
 class UNet(nn.Module):
     """Denoiser of x_static (B, S) and x_dynamic (B, C, L) at times t (B,).
 
+    Static blocks that are `given`, bool (B, static blocks), hold clean values at any time: a condition.
+
     The length is padded with zeros to the next multiple of 2^levels. The pad is held at 0 before every convolution,
     hidden from attention and pooling, and no normalisation looks along time, so nothing depends on it.
 
@@ -33,6 +35,7 @@ class UNet(nn.Module):
     layout : gives S, C, L and which channels are categories; schedule : gives T and the strength of the evidence.
     """
 
+    channels_last = True
     evidence: Tensor
     static_limit: Tensor
     dynamic_limit: Tensor
@@ -40,6 +43,7 @@ class UNet(nn.Module):
     def __init__(self, layout: Layout, schedule: Schedule, config: NetworkConfig) -> None:
         super().__init__()
         n_static, n_dynamic, length = layout.n_static, layout.n_dynamic, layout.length
+        n_input = n_dynamic + n_static + len(layout.static)
         width, levels = config.width, config.levels
         self.n_times = schedule.T
         self.register_buffer("evidence", evidence(schedule), persistent=False)
@@ -48,11 +52,9 @@ class UNet(nn.Module):
         self.padding = -length % 2**levels
         self.lengths = [math.ceil(length / 2**i) for i in range(levels + 1)]  # without the pad, per level
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
-        self.level = nn.Sequential(
-            nn.Linear(n_static + n_dynamic, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
-        )
+        self.level = nn.Sequential(nn.Linear(n_input, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
         self.position = nn.Parameter(0.02 * torch.randn(length + self.padding, width))
-        self.enter = nn.Linear(n_static + n_dynamic, width)
+        self.enter = nn.Linear(n_input, width)
         self.down_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(levels))
         self.downs = nn.ModuleList(TimeConv(width, 4, stride=2) for _ in range(levels))
         self.middle = nn.ModuleList([ResidualBlock(width), Attention(width, config.heads), ResidualBlock(width)])
@@ -61,13 +63,14 @@ class UNet(nn.Module):
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, n_dynamic))
         self.leave_static = _pooled_head(width, n_static) if n_static else None
 
-    def forward(self, x_static: Tensor, x_dynamic: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x_static: Tensor, x_dynamic: Tensor, t: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """Return raw predictions for x_static, (B, S), and for x_dynamic, (B, C, L)."""
         length = x_dynamic.shape[2]
-        level = torch.cat([x_dynamic.sum(dim=2) / math.sqrt(length), x_static], dim=1)  # unit variance in pure noise
+        static = torch.cat([x_static, given.to(x_static.dtype)], dim=1)
+        level = torch.cat([x_dynamic.sum(dim=2) / math.sqrt(length), static], dim=1)  # unit variance in pure noise
         time = self.time(time_features(t, self.n_times)) + self.level(level)  # (B, 4W)
-        static = x_static[:, None, :].expand(-1, length, -1)
-        h = F.pad(torch.cat([x_dynamic.transpose(1, 2), static], dim=2), (0, 0, 0, self.padding))  # (B, Lp, C + S)
+        everywhere = static[:, None, :].expand(-1, length, -1)
+        h = F.pad(torch.cat([x_dynamic.transpose(1, 2), everywhere], dim=2), (0, 0, 0, self.padding))
         h = self.enter(h) + self.position
         skips = []
         for block, down, valid in zip(self.down_blocks, self.downs, self.lengths, strict=False):
@@ -172,9 +175,7 @@ def evidence_limit(blocks: tuple[Block, ...]) -> Tensor:
 
 def _pooled_head(width: int, n_static: int) -> nn.Sequential:
     """Return the layers from features pooled over time, (B, 2W), to raw static predictions, (B, S)."""
-    return nn.Sequential(
-        nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, n_static)
-    )
+    return nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, n_static))
 
 
 def time_features(t: Tensor, n_times: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The tables that an evaluation compares, as cohorts of the release's schema."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,18 @@ class Compared:
     holdout: Cohort
 
 
-def compared_cohorts(synthetic: pd.DataFrame, released: TableSchema, run: Path) -> Compared:
+def compared_cohorts(
+    synthetic: pd.DataFrame,
+    released: TableSchema,
+    run: Path,
+    where: Mapping[str, Code | float] | None = None,
+    balance: str | None = None,
+) -> Compared:
     """Return the release's table beside the parts of the run's own table.
+
+    Parameters
+    ----------
+    where, balance : of a conditional release: the real parts are then the same subgroup, or equal groups too.
 
     Raises
     ------
@@ -41,10 +51,33 @@ def compared_cohorts(synthetic: pd.DataFrame, released: TableSchema, run: Path) 
     frame = _without_rare_codes(frame, original, released)
     ids = frame[original.patient]
     parts = [frame[_is_one_of(ids, split["patients"][part])] for part in ("train", "holdout")]
+    parts = [_same_group(part, original.patient, where or {}, balance) for part in parts]
     cohorts = [
         checked_cohort(part.reset_index(drop=True), released, to_learn_from=False)[0] for part in (synthetic, *parts)
     ]
     return Compared(*cohorts)
+
+
+def _same_group(
+    frame: pd.DataFrame, patient: str, where: Mapping[str, Code | float], balance: str | None
+) -> pd.DataFrame:
+    """Return the patients with the static values `where`, of each code of `balance` as many as of the rarest.
+
+    Raises
+    ------
+    RunError
+        If nobody is left to compare with.
+    """
+    if not where and not balance:
+        return frame
+    static = frame.groupby(patient, sort=True)[[*where, *([balance] if balance else [])]].first()
+    for name, value in where.items():
+        static = static[_is_one_of(static[name], [value])]
+    if balance:
+        static = static.groupby(balance).head(int(static[balance].value_counts().min() or 0) if len(static) else 0)
+    if static.empty:
+        raise RunError("the run's table has no patients of the release's subgroup in one of its parts to compare with")
+    return frame[frame[patient].isin(static.index)]
 
 
 def _without_rare_codes(frame: pd.DataFrame, original: TableSchema, released: TableSchema) -> pd.DataFrame:
@@ -57,7 +90,7 @@ def _without_rare_codes(frame: pd.DataFrame, original: TableSchema, released: Ta
     return frame
 
 
-def _is_one_of(cells: pd.Series, codes: Sequence[Code]) -> pd.Series:
+def _is_one_of(cells: pd.Series, codes: Sequence[Code | float]) -> pd.Series:
     """Return which cells are one of `codes`, however the file writes them: "1" is 1.0 is 1."""
     wanted = {canonical_code(code) for code in codes}
     return cells.isin([cell for cell in cells.dropna().unique() if canonical_code(cell) in wanted])

@@ -34,7 +34,7 @@ nobody.
 - Checkpoint: SHA-256 `{manifest[checkpoint]}`
 - Sampler: `{manifest[sampler][solver]}`, {manifest[sampler][steps]} steps, seed {manifest[seed]}
 - Guardrail: {moved} intermediate values were moved back into the sampling bounds; {nonfinite} were not finite
-{rules}
+{rules}{condition}{acceptance}
 The same checkpoint, sampler, seed and environment give the same bytes again; `manifest.json` names them all.
 
 ## What it holds
@@ -158,6 +158,8 @@ def card(schema: TableSchema, manifest: dict[str, Any]) -> str:
         moved=f"{guardrail['moved']:,}",
         nonfinite=f"{guardrail['nonfinite']:,}",
         rules="".join(_rule(*pair, schema) for pair in zip(schema.rules, guardrail.get("rules", []), strict=False)),
+        condition=_condition(manifest),
+        acceptance=_acceptance(manifest),
         version=manifest["versions"]["hg3"],
         columns=_columns(schema),
         source=_source(schema),
@@ -172,6 +174,29 @@ def _rule(rule: Rule, counts: dict[str, Any], schema: TableSchema) -> str:
     done = f"{counts['cells_changed']:,} cells changed, {counts['rows_dropped']:,} rows dropped"
     broken = f"broken by {before} of {eligible:,} {of} as sampled, by {after} here"
     return f"- Rule `{_line(rule.sentence)}`: {broken}; {done}\n"
+
+
+def condition_sentence(manifest: dict[str, Any]) -> str:
+    """Return in words what a release gave its patients, empty where nothing was."""
+    parts = [f"{name} = {value}" for name, value in sorted(manifest["where"].items())]
+    given = f"every patient was given {', '.join(parts)}" if parts else ""
+    equal = f"the codes of {manifest['balance']} have equal shares by request" if manifest["balance"] else ""
+    return "; ".join(text for text in (given, equal) if text)
+
+
+def _condition(manifest: dict[str, Any]) -> str:
+    sentence = condition_sentence(manifest)
+    if not sentence:
+        return ""
+    return f"- **Not a picture of the cohort**: {_line(sentence)}\n"
+
+
+def _acceptance(manifest: dict[str, Any]) -> str:
+    guardrail, patients = manifest["guardrail"], manifest["patients"]
+    if not guardrail["rejected"]:
+        return ""
+    share = patients / guardrail["attempts"]
+    return f"- Range filter: {patients:,} of {guardrail['attempts']:,} sampled patients were accepted ({share:.1%})\n"
 
 
 def _columns(schema: TableSchema) -> str:

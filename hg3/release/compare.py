@@ -15,6 +15,8 @@ from hg3.release.reading import open_release
 def compare_release(release: Path, run: Path, figure: Path) -> dict[str, Any]:
     """Return the distances of `release` to the hold-out of `run`, and draw them into `figure` (PNG).
 
+    A conditional release is compared with the same subgroup, a balanced one with equal groups.
+
     Returns
     -------
     By column: "tv", "ks", and "tv_ceiling", "ks_ceiling", the 95th percentile of as many training patients;
@@ -22,7 +24,8 @@ def compare_release(release: Path, run: Path, figure: Path) -> dict[str, Any]:
     rejected, moved, patients, holdout_patients.
     """
     opened = open_release(release)
-    compared = compared_cohorts(load(release), opened.schema, run)
+    condition = {key: opened.manifest[key] for key in ("where", "balance")}
+    compared = compared_cohorts(load(release), opened.schema, run, **condition)
     scores = marginal_scores(compared.synthetic, compared.holdout, compared.train)
     draw_marginals(compared.synthetic, compared.holdout, figure)
     guardrail = opened.manifest["guardrail"]

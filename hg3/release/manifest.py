@@ -33,12 +33,15 @@ class _Part(BaseModel):
     first_patient: int
     patients: int = Field(ge=1)
     rows: int = Field(ge=1)
+    moved: int = Field(ge=0)
+    attempts: int = Field(ge=0)
     rules: list[_RuleCounts] = []
 
 
 class _Sampler(BaseModel):
     solver: str
     steps: int
+    eta: float | None
     times: list[int]
     rows: list[list[float]]
 
@@ -48,9 +51,10 @@ class _Rule(_RuleCounts):
 
 
 class _Guardrail(BaseModel):
-    moved: int
-    nonfinite: int
-    rejected: int
+    moved: int = Field(ge=0)
+    nonfinite: int = Field(ge=0)
+    attempts: int = Field(ge=0)
+    rejected: int = Field(ge=0)
     rules: list[_Rule] = []
 
 
@@ -64,6 +68,8 @@ class _Manifest(BaseModel):
     patients: int
     rows: int
     seed: int = Field(ge=0, lt=2**63)
+    where: dict[str, int | float | str]
+    balance: str | None
     sampler: _Sampler
     block: int = Field(ge=1)
     part_blocks: int = Field(ge=1)

@@ -1,7 +1,8 @@
 """The plan of a release: everything that its bytes are a function of."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 
 from hg3 import __version__
 from hg3.errors import ConfigError, ReleaseError
+from hg3.release.conditions import Value, check_balance, resolve_where
 from hg3.release.manifest import FORMAT
-from hg3.sampling.generate import BLOCK_PATIENTS
+from hg3.sampling.generate import BLOCK_PATIENTS, Sampler
 from hg3.sampling.ops import IMPLEMENTATION
 from hg3.sampling.solvers import SamplerTable, sampler_table
 from hg3.training.checkpoint import Recipe, best_checkpoint, checkpoint_hash, read_recipe, read_tensors
@@ -33,9 +35,34 @@ class Source:
     network: torch.nn.Module
     device: torch.device
 
-    def sampler(self, solver: str, steps: int) -> SamplerTable:
+    def table(self, solver: str, steps: int, eta: float | None) -> SamplerTable:
         """Return the sampler's table on the checkpoint's own schedule."""
-        return sampler_table(solver, self.recipe.build_schedule(), steps)
+        return sampler_table(solver, self.recipe.build_schedule(), steps, eta)
+
+    def sampler(self, plan: Mapping[str, Any]) -> Sampler:
+        """Return how the patients of `plan` are made."""
+        asked, preset, encoder = plan["sampler"], self.recipe.preset, self.recipe.encoder
+        table = self.table(asked["solver"], asked["steps"], asked["eta"])
+        length = self.recipe.network_length
+        return Sampler(encoder.layout, preset.heads, preset.sampling, table, length, plan["seed"], self.device)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run: so many patients, of a seed; where None, solver and steps are the preset's.
+
+    where : static values that all patients have; balance : a static category whose codes get equal shares.
+    """
+
+    patients: int
+    seed: int = 0
+    solver: str | None = None
+    steps: int | None = None
+    eta: float | None = None
+    where: Mapping[str, Value] = field(default_factory=dict)
+    balance: str | None = None
+    block_patients: int = BLOCK_PATIENTS
+    part_blocks: int = PART_BLOCKS
 
 
 def open_source(run: Path, device: torch.device) -> Source:
@@ -50,28 +77,29 @@ def open_source(run: Path, device: torch.device) -> Source:
     return Source(checkpoint, recipe, network.to(device).eval(), device)
 
 
-def make_plan(
-    source: Source,
-    patients: int,
-    seed: int,
-    solver: str | None,
-    steps: int | None,
-    block_patients: int = BLOCK_PATIENTS,
-    part_blocks: int = PART_BLOCKS,
-) -> dict[str, Any]:
+def make_plan(source: Source, asked: Request) -> dict[str, Any]:
     """Return the plan of a release: everything that its bytes are a function of.
 
     Raises
     ------
     ConfigError
-        If the count, the seed, the solver or the steps are not possible.
+        If the count, the seed, the sampler or the condition is not possible.
     """
-    if not 1 <= patients <= MOST_PATIENTS:
-        raise ConfigError(f"{patients} patients were asked for; a release holds 1 to 2^40")
-    if not 0 <= seed < 2**63:
-        raise ConfigError(f"seed {seed} was given; a seed is a whole number from 0 to 2^63 - 1")
+    if not 1 <= asked.patients <= MOST_PATIENTS:
+        raise ConfigError(f"{asked.patients} patients were asked for; a release holds 1 to 2^40")
+    if not 0 <= asked.seed < 2**63:
+        raise ConfigError(f"seed {asked.seed} was given; a seed is a whole number from 0 to 2^63 - 1")
     preset, usual = source.recipe.preset, source.recipe.preset.sampling
-    table = source.sampler(usual.solver if solver is None else solver, usual.steps if steps is None else steps)
+    table = source.table(
+        usual.solver if asked.solver is None else asked.solver,
+        usual.steps if asked.steps is None else asked.steps,
+        asked.eta,
+    )
+    where = resolve_where(asked.where, source.recipe.encoder)
+    if asked.balance:
+        check_balance(asked.balance, where, source.recipe.encoder)
+    if (where or asked.balance) and not preset.training.condition:
+        raise ConfigError("the run was trained with training.condition = 0, so its network cannot be given anything")
     return {
         "format": FORMAT,
         "name": source.recipe.schema.name,
@@ -80,16 +108,19 @@ def make_plan(
         "length": source.recipe.schema.length,
         "preset": preset.name,
         "checkpoint": checkpoint_hash(source.checkpoint),
-        "patients": patients,
-        "seed": seed,
+        "patients": asked.patients,
+        "seed": asked.seed,
+        "where": where,
+        "balance": asked.balance,
         "sampler": {
             "solver": table.solver,
             "steps": len(table.times),
+            "eta": asked.eta,
             "times": table.times.tolist(),
             "rows": table.rows.tolist(),
         },
-        "block": block_patients,
-        "part_blocks": part_blocks,
+        "block": asked.block_patients,
+        "part_blocks": asked.part_blocks,
         **environment(source),
     }
 
@@ -98,20 +129,28 @@ def environment(source: Source) -> dict[str, Any]:
     """Return what equal bytes need beside the plan: software, device model, precision, implementation."""
     versions = {"hg3": __version__, "torch": torch.__version__, "pyarrow": pyarrow.__version__}
     versions |= {"numpy": numpy.__version__, "scipy": version("scipy")}
-    driver = torch.version.cuda if source.device.type == "cuda" else None
+    driver = _driver_version() if source.device.type == "cuda" else None
     container = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
     return {
         "versions": versions,
         "device": {
             "type": source.device.type,
             "model": device_model(source.device),
-            "cuda": driver,
+            "driver": driver,
             "container": container,
         },
         "precision": resolve_precision(source.recipe.preset.training.precision, source.device),
         "implementation": IMPLEMENTATION,
         "compile": "none",
     }
+
+
+def _driver_version() -> str | None:
+    """Return the version line of the NVIDIA kernel driver, which torch does not tell."""
+    try:
+        return Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return None
 
 
 def environment_differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

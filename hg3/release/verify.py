@@ -1,7 +1,7 @@
 """The verb verify: sums, manifest and content of a release, and any part of it computed anew."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hg3.release.croissant import croissant
 from hg3.release.manifest import SUMS, TEXTS, read_manifest
 from hg3.release.plan import (
     ENVIRONMENT,
+    Request,
     Source,
     environment,
     environment_differences,
@@ -25,9 +26,10 @@ from hg3.release.plan import (
     open_source,
     part_name,
 )
-from hg3.release.writer import make_block, summed_files
+from hg3.release.writer import MadeBlock, make_block, summed_files
 from hg3.table.checks import Cohort, cells_of, check_table, counting_cells, missing_cells
 from hg3.table.decoding import arrow_schema
+from hg3.table.enforcement import total
 from hg3.table.schema import TableSchema, load_schema
 from hg3.table.violations import violations
 from hg3.training.checkpoint import checkpoint_hash
@@ -114,9 +116,14 @@ def _check_parts(release: Path, manifest: dict[str, Any], schema: TableSchema, f
 
 def _text_faults(release: Path, manifest: dict[str, Any], schema: TableSchema) -> list[str]:
     """Return which texts are not what schema and manifest make of them; another hg3 may have worded them otherwise."""
-    refused = manifest["guardrail"]["nonfinite"] + manifest["guardrail"]["rejected"]
-    faults = ["manifest.json counts refused rows"] if refused else []
-    faults += _count_faults(manifest, schema)
+    guardrail = manifest["guardrail"]
+    faults = ["manifest.json counts values that were not finite"] if guardrail["nonfinite"] else []
+    if guardrail["attempts"] - guardrail["rejected"] != manifest["patients"]:
+        faults.append("manifest.json has other attempts than its patients and its rejected ones")
+    for key in ("moved", "attempts"):
+        if guardrail[key] != sum(entry[key] for entry in manifest["parts"]):
+            faults.append(f"manifest.json counts {key} otherwise than its parts do")
+    faults += _rule_sum_faults(manifest, schema)
     if manifest["versions"].get("hg3") != __version__:
         return faults
     texts = {"CARD.md": card(schema, manifest), "dictionary.csv": dictionary_rows(schema)}
@@ -125,7 +132,7 @@ def _text_faults(release: Path, manifest: dict[str, Any], schema: TableSchema) -
     return faults + [f"{name} is not what the schema and the manifest make" for name in wrong]
 
 
-def _count_faults(manifest: dict[str, Any], schema: TableSchema) -> list[str]:
+def _rule_sum_faults(manifest: dict[str, Any], schema: TableSchema) -> list[str]:
     """Return whether the counts of the rules are not those of the schema's rules, summed over the parts."""
     counted = manifest["guardrail"].get("rules", [])
     names = [rule.sentence for rule in schema.rules]
@@ -174,8 +181,8 @@ def _table_faults(table: pa.Table, entry: dict[str, Any], schema: TableSchema) -
     wanted = np.arange(entry["first_patient"], entry["first_patient"] + entry["patients"])
     if table.num_rows != entry["rows"] or not np.array_equal(np.unique(ids), wanted):
         return ["its patients or rows are not those of the manifest"]
-    times = table.column(schema.time).to_numpy().astype(np.int64)
-    faults = [] if (np.diff(ids * (times.max() + 1) + times) > 0).all() else ["it is not sorted by patient and time"]
+    times = table.column(schema.time).to_numpy().astype(np.int64) - schema.first_time
+    faults = [] if (np.diff(ids * schema.length + times) > 0).all() else ["it is not sorted by patient and time"]
     cohort, findings = check_table(*_as_cohort(table, schema), to_learn_from=False)
     if cohort is None:
         return faults + findings.errors
@@ -236,29 +243,47 @@ def _recompute(release: Path, manifest: dict[str, Any], count: int, run: Path, f
         found.faults += faults
         return
     patients = sorted(_random_patients(count, manifest["patients"]))
-    table = source.sampler(manifest["sampler"]["solver"], manifest["sampler"]["steps"])
     now = {
         **environment(source),
         "precision": manifest["precision"],
     }  # computed in the precision of the release
     exact = not environment_differences(manifest, now) and not manifest["mixed"]
     blocks = sorted({patient // manifest["block"] for patient in patients})
+    counted: list[tuple[int, MadeBlock]] = []
     for block in blocks:
         n_kept = min(manifest["block"], manifest["patients"] - block * manifest["block"])
         try:
-            again = make_block(source, table, manifest, block, n_kept).table
+            made = make_block(source, manifest, block, n_kept)
         except Hg3Error as error:
             found.faults.append(f"block {block} could not be computed anew: {error}")
             return
-        _compare(_released_block(release, manifest, block, n_kept), again, block, exact, found)
+        _compare(_released_block(release, manifest, block, n_kept), made.table, block, exact, found)
+        counted.append((block // manifest["part_blocks"], made))
         found.recomputed_patients += n_kept
+    if exact:
+        found.faults += _count_faults(manifest, counted)
     found.recomputed_equal = "bytes" if exact else f"{CELL_SHARE:.0%} of cells within tolerance"
+
+
+def _count_faults(manifest: dict[str, Any], counted: list[tuple[int, MadeBlock]]) -> list[str]:
+    """Return which parts, of those computed anew as a whole, say other guardrail counts than came out again."""
+    faults = []
+    for part, entry in enumerate(manifest["parts"]):
+        blocks = [made for number, made in counted if number == part]
+        if len(blocks) == -(-entry["patients"] // manifest["block"]):
+            wrong = [key for key in blocks[0].counts if sum(made.counts[key] for made in blocks) != entry.get(key)]
+            rules = [asdict(rule) for rule in total([made.rules for made in blocks])]
+            wrong += ["rules"] if rules != entry.get("rules", []) else []
+            faults += [f"{entry['file']}: the manifest's counts are not what comes out again: {wrong}"] if wrong else []
+    return faults
 
 
 def _plan_faults(source: Source, manifest: dict[str, Any]) -> list[str]:
     """Return which entries of the manifest's plan are not what its checkpoint gives."""
-    asked = manifest["patients"], manifest["seed"], manifest["sampler"]["solver"], manifest["sampler"]["steps"]
-    plan = make_plan(source, *asked, manifest["block"], manifest["part_blocks"])
+    sampler = {key: manifest["sampler"][key] for key in ("solver", "steps", "eta")}
+    condition = {key: manifest[key] for key in ("where", "balance")}
+    sizes = {"block_patients": manifest["block"], "part_blocks": manifest["part_blocks"]}
+    plan = make_plan(source, Request(manifest["patients"], manifest["seed"], **sampler, **condition, **sizes))
     wrong = sorted(key for key in plan if key not in ENVIRONMENT and plan[key] != manifest.get(key))
     return [f"manifest.json is not the plan of the checkpoint: {', '.join(wrong)}"] if wrong else []
 

@@ -20,11 +20,20 @@ import torch
 from hg3 import disk
 from hg3.errors import ConfigError, ReleaseError, RunError
 from hg3.release.card import card, dictionary_rows
+from hg3.release.conditions import condition_of
 from hg3.release.croissant import croissant
 from hg3.release.manifest import INCOMPLETE, SUMS, UNSUMMED
-from hg3.release.plan import ENVIRONMENT, Source, environment_differences, make_plan, n_parts, open_source, part_name
+from hg3.release.plan import (
+    ENVIRONMENT,
+    Request,
+    Source,
+    environment_differences,
+    make_plan,
+    n_parts,
+    open_source,
+    part_name,
+)
 from hg3.sampling.generate import Sample, block_range, sample_patients
-from hg3.sampling.solvers import SamplerTable
 from hg3.table.decoding import arrow_schema, decode_counted
 from hg3.table.enforcement import RuleCount, total
 from hg3.training.device import autocast, default_device
@@ -39,7 +48,6 @@ class Making:
 
     source: Source
     plan: dict[str, Any]
-    table: SamplerTable
     release: Path
     report: Report
 
@@ -53,22 +61,19 @@ def generate(
     out: str | Path,
     patients: int,
     seed: int = 0,
-    solver: str | None = None,
-    steps: int | None = None,
     shard: tuple[int, int] = (1, 1),
     mix: bool = False,
     report: Report = lambda entry: None,
-    **sizes: int,
+    **asked: Any,
 ) -> bool:
     """Generate a release of `patients` patients from `run` into `out`; return whether it is complete.
 
     Parameters
     ----------
-    solver, steps : where absent, the preset's.
     shard : (i, n): make every n-th part from the i-th on, 1 <= i <= n. Whoever makes the last part completes.
     mix : go on under another device, torch or precision than the release was begun with.
     report : called at first and after each block with {"patients": made by this call so far, "of": its share}.
-    sizes : block_patients and part_blocks, for tests.
+    asked : solver, steps, eta, where and balance of a `Request`, and for tests block_patients and part_blocks.
 
     Raises
     ------
@@ -76,12 +81,11 @@ def generate(
         If the run cannot be read, or `out` holds something else.
     """
     source = open_source(Path(run), default_device())
-    plan = make_plan(source, patients, seed, solver, steps, **sizes)
+    plan = make_plan(source, Request(patients, seed, **asked))
     index, n_shards = shard
     if not 1 <= index <= n_shards:
         raise ConfigError(f"shard {index}/{n_shards} was given; a shard is I/N with 1 <= I <= N")
-    table = source.sampler(plan["sampler"]["solver"], plan["sampler"]["steps"])
-    making = Making(source, plan, table, Path(out), report)
+    making = Making(source, plan, Path(out), report)
     _refuse_inside_run(making.release)
     if _is_complete(making.release, plan):
         return True
@@ -107,7 +111,11 @@ def _is_complete(release: Path, plan: dict[str, Any]) -> bool:
     """
     if not (release / SUMS).is_file() or (release / INCOMPLETE / PLAN).exists():
         return False
+    if not (release / "manifest.json").is_file() or not (release / "data").is_dir():
+        return False  # somebody else's folder, which has sums too
     manifest = disk.read_json(release / "manifest.json", "a release of hg3")
+    if not isinstance(manifest, dict):
+        raise ReleaseError(f"{release / 'manifest.json'} is altered: it is not a manifest of hg3; get the release anew")
     _same_plan({key: manifest.get(key) for key in plan}, plan, release, mix=True)
     shutil.rmtree(release / INCOMPLETE, ignore_errors=True)  # of a call that was killed while removing it
     return True
@@ -117,13 +125,16 @@ def _begin(making: Making, mix: bool) -> None:
     """Make the folder and note the plan, or find the same plan noted."""
     notes = making.notes
     release = making.release
-    if release.exists() and not notes.exists() and (not release.is_dir() or any(release.iterdir())):
+    begun = notes.is_dir() and ((notes / PLAN).is_file() or not any(notes.iterdir()))
+    if release.exists() and not begun and (not release.is_dir() or any(release.iterdir())):
         raise ReleaseError(f"{release} is there already and holds something else; choose another folder")
     notes.mkdir(parents=True, exist_ok=True)
     (release / "data").mkdir(exist_ok=True)
     if not (notes / PLAN).exists():
         disk.write_json(notes / PLAN, making.plan)
     noted = disk.read_json(notes / PLAN, "a release in the making")
+    if not isinstance(noted, dict) or not making.plan.keys() <= noted.keys():
+        raise ReleaseError(f"{notes / PLAN} is altered: it is not a plan of hg3; remove {release} and begin anew")
     if _same_plan(noted, making.plan, release, mix):
         other = {key: making.plan[key] for key in ENVIRONMENT}
         name = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:12]
@@ -177,6 +188,7 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
         "patients": 0,
         "rows": 0,
         "moved": 0,
+        "attempts": 0,
     }
     schema = arrow_schema(making.source.recipe.encoder.released_schema())
     rules = [RuleCount() for _ in making.source.recipe.schema.rules]
@@ -188,35 +200,39 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
             count = min(plan["block"], plan["patients"] - block * plan["block"])
             if count <= 0:
                 break
-            made_block = make_block(making.source, making.table, plan, block, count)
-            rows = made_block.table.num_rows
-            writer.write_table(made_block.table, row_group_size=max(rows, 1))
+            block_made = make_block(making.source, plan, block, count)
+            rows = block_made.table.num_rows
+            writer.write_table(block_made.table, row_group_size=max(rows, 1))
             entry["patients"], entry["rows"] = entry["patients"] + count, entry["rows"] + rows
-            entry["moved"] += made_block.moved
-            rules = total([rules, made_block.rules])
+            entry |= {key: entry[key] + number for key, number in block_made.counts.items()}
+            rules = total([rules, block_made.rules])
             making.report({"patients": made + entry["patients"], "of": share})
     return {**entry, "rules": [asdict(rule) for rule in rules], "sha256": disk.sha256_of(path)}
 
 
 class MadeBlock(NamedTuple):
-    """The patients of a block: their rows, how many entries the guardrail moved, and what each rule took."""
+    """The patients of a block as a table, and what was done for them.
+
+    In `counts`, "moved" counts entries that the guardrail moved, "attempts" how often patients were sampled; `rules`
+    says what each rule took.
+    """
 
     table: pa.Table
-    moved: int
+    counts: dict[str, int]
     rules: list[RuleCount]
 
 
-def make_block(source: Source, table: SamplerTable, plan: dict[str, Any], block: int, count: int) -> MadeBlock:
-    """Return the first `count` patients of a block, and the guardrail's counts for them."""
-    encoder, heads = source.recipe.encoder, source.recipe.preset.heads
-    patients = block_range(block, plan["block"])
+def make_block(source: Source, plan: dict[str, Any], block: int, count: int) -> MadeBlock:
+    """Return the first `count` patients of a block."""
+    encoder, patients = source.recipe.encoder, block_range(block, plan["block"])
+    condition = condition_of(plan, encoder, patients, source.device)
     with autocast(plan["precision"], source.device):
-        sample: Sample = sample_patients(
-            source.network, patients, encoder.layout, heads, table, plan["seed"], source.device
-        )
+        sample: Sample = sample_patients(source.network, patients, source.sampler(plan), condition)
     numbers = torch.arange(patients.start, patients.start + count).numpy()
-    decoded, rules = decode_counted(sample.x_static[:count], sample.x_dynamic[:count], numbers, encoder)
-    return MadeBlock(decoded, int(sample.moved[:count].sum()), rules)
+    x_static, x_dynamic = (x[:count].numpy() for x in (sample.x_static, sample.x_dynamic))
+    decoded, rules = decode_counted(x_static, x_dynamic, numbers, encoder)
+    counts = {key: int(getattr(sample, key)[:count].sum()) for key in ("moved", "attempts")}
+    return MadeBlock(decoded, counts, rules)
 
 
 def _complete(making: Making) -> bool:
@@ -254,7 +270,9 @@ def _check_parts(release: Path, entries: list[dict[str, Any]]) -> None:
 
 def _write_texts(making: Making, entries: list[dict[str, Any]]) -> None:
     schema = making.source.recipe.encoder.released_schema()
-    guardrail: dict[str, Any] = {"moved": sum(entry["moved"] for entry in entries), "nonfinite": 0, "rejected": 0}
+    moved, attempts = (sum(entry[key] for entry in entries) for key in ("moved", "attempts"))
+    accepted = making.plan["patients"]
+    guardrail: dict[str, Any] = {"moved": moved, "nonfinite": 0, "attempts": attempts, "rejected": attempts - accepted}
     counts = total([[RuleCount(**rule) for rule in entry["rules"]] for entry in entries])
     guardrail["rules"] = [{"rule": r.sentence, **asdict(c)} for r, c in zip(schema.rules, counts, strict=True)]
     rows = sum(entry["rows"] for entry in entries)

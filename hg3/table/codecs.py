@@ -58,7 +58,7 @@ def round_inward(value: np.ndarray, decimals: int, bounds: tuple[float, float]) 
     return np.clip(np.round(value, decimals), *lattice_bounds(bounds, decimals)) + 0.0  # no -0.0
 
 
-def fit_real(values: np.ndarray, column: Column) -> tuple[RealCodec | None, str | None]:
+def fit_real(values: np.ndarray, column: Column, scaling: str = "standard") -> tuple[RealCodec | None, str | None]:
     """Return the fitted codec of a real column (None if it is constant at its decimals) and a warning.
 
     Where float32 cannot hold the decimals, simpler transforms are tried, then fewer decimals are kept: -2 of
@@ -66,7 +66,7 @@ def fit_real(values: np.ndarray, column: Column) -> tuple[RealCodec | None, str 
 
     Parameters
     ----------
-    values : float64, shape (n,): the training values, finite.
+    values : float64, shape (n,): the training values, finite. scaling : see `encoding.fit_encoder`.
     """
     wanted = column.decimals if column.decimals is not None else _decimals_of(values)
     rounded = round_inward(values, wanted, column.bounds)
@@ -76,7 +76,7 @@ def fit_real(values: np.ndarray, column: Column) -> tuple[RealCodec | None, str 
             "constant; give it more decimals or another unit"
         )
         return None, warning if np.ptp(values) else None
-    best = _best_codec(rounded, column, wanted)
+    best = _best_codec(rounded, column, wanted, scaling)
     if best.decimals < min(wanted, 0 if column.decimals is None else wanted):
         return best, (
             f"column {column.name!r} has values of {wanted} decimals and its range allows {best.decimals} in "
@@ -85,7 +85,7 @@ def fit_real(values: np.ndarray, column: Column) -> tuple[RealCodec | None, str 
     return best, None
 
 
-def _best_codec(values: np.ndarray, column: Column, wanted: int) -> RealCodec:
+def _best_codec(values: np.ndarray, column: Column, wanted: int, scaling: str) -> RealCodec:
     """Return the first codec that keeps the `wanted` decimals, or the one that keeps most.
 
     Values beyond those of training count as long as some codec can hold them.
@@ -93,7 +93,7 @@ def _best_codec(values: np.ndarray, column: Column, wanted: int) -> RealCodec:
     for reach in (2.0, 0.0):
         best: RealCodec | None = None
         for transform in _candidates(values, column):
-            codec = _most_precise(values, transform, wanted, column.bounds, reach)
+            codec = _most_precise(values, transform, wanted, column.bounds, reach, scaling)
             if codec is not None and (best is None or codec.decimals > best.decimals):
                 best = codec
             if best is not None and best.decimals == wanted:
@@ -135,14 +135,15 @@ def _decimals_of(values: np.ndarray) -> int:
 
 
 def _most_precise(
-    values: np.ndarray, transform: Transform, wanted: int, bounds: tuple[float, float], reach: float
+    values: np.ndarray, transform: Transform, wanted: int, bounds: tuple[float, float], reach: float, scaling: str
 ) -> RealCodec | None:
     """Return a codec with as many decimals, up to `wanted`, as survive a round trip through float32.
 
     None if so few do that they would leave less than a hundred steps in the range of `values`.
     """
     y = transform.forward(values)
-    center, scale = float(y.mean()), float(y.std()) or 1.0
+    center, scale = (y.mean(), y.std()) if scaling == "standard" else ((y.max() + y.min()) / 2, np.ptp(y) / 2)
+    center, scale = float(center), float(scale) or 1.0
     probe = _probe(values, transform.kind, bounds, reach)
     fewest = 2 - math.floor(math.log10(np.ptp(values)))
     for decimals in range(wanted, min(wanted, fewest) - 1, -1):

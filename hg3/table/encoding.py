@@ -83,8 +83,12 @@ class Encoder:
         return self.schema.model_copy(update={"columns": tuple(columns), "ignore": ()})
 
 
-def fit_encoder(cohort: Cohort, train: np.ndarray) -> tuple[Encoder, list[str]]:
+def fit_encoder(cohort: Cohort, train: np.ndarray, scaling: str = "standard") -> tuple[Encoder, list[str]]:
     """Return the encoder fitted on the patients where `train` (bool, shape (N,)) is true, and warnings.
+
+    Parameters
+    ----------
+    scaling : of transformed reals, "standard" (mean 0, sd 1) or "range" (the training range is [-1, 1]).
 
     Raises
     ------
@@ -92,10 +96,14 @@ def fit_encoder(cohort: Cohort, train: np.ndarray) -> tuple[Encoder, list[str]]:
         If a column has no training value, or nothing varies over time.
     """
     schema, warnings = cohort.schema, []
+    if train.sum() < FEWEST_CARRIERS:
+        warnings.append(
+            f"there are {int(train.sum())} training patients, too few to hide each other: any value may be repeated"
+        )
     fitted: list[FittedColumn] = []
     blocks: dict[bool, list[Block]] = {True: [], False: []}
     for column in schema.columns:
-        one, added, warning = _fit_column(cohort, column, train)
+        one, added, warning = _fit_column(cohort, column, train, scaling)
         fitted.append(one)
         blocks[column.static] += added
         warnings += [warning] if warning else []
@@ -128,7 +136,9 @@ def _category(name: str, width: int) -> Block:
     return Block(name, "category", 0, width)
 
 
-def _fit_column(cohort: Cohort, column: Column, train: np.ndarray) -> tuple[FittedColumn, list[Block], str | None]:
+def _fit_column(
+    cohort: Cohort, column: Column, train: np.ndarray, scaling: str
+) -> tuple[FittedColumn, list[Block], str | None]:
     """Return the fitted column, the blocks it needs, and a warning."""
     observed = observed_cells(cohort, column)
     rows = observed & train[cohort.patient_index]
@@ -136,8 +146,10 @@ def _fit_column(cohort: Cohort, column: Column, train: np.ndarray) -> tuple[Fitt
         raise TableError(f"column {column.name!r} has no value among the training patients; take it out of the schema")
     if column.is_real:
         _refuse_few_carriers(column, len(np.unique(cohort.patient_index[rows])), int(train.sum()))
-    fit = _fit_real_column if column.is_real else _fit_category_column
-    fitted, blocks, warning = fit(cohort, column, rows)
+    if column.is_real:
+        fitted, blocks, warning = _fit_real_column(cohort, column, rows, scaling)
+    else:
+        fitted, blocks, warning = _fit_category_column(cohort, column, rows)
     if fitted.flagged:
         blocks.append(_category(column.name + OBSERVED_SUFFIX, 2))
     if fitted.constant is not None and np.ptp(cohort.values[column.name][observed]):
@@ -148,8 +160,8 @@ def _fit_column(cohort: Cohort, column: Column, train: np.ndarray) -> tuple[Fitt
 
 
 def _refuse_few_carriers(column: Column, n_carriers: int, n_train: int) -> None:
-    """Refuse a real column of so few patients that a release would repeat theirs; a tiny cohort has no crowd at all."""
-    if n_carriers < FEWEST_CARRIERS and n_train >= 2 * FEWEST_CARRIERS:
+    """Refuse a real column of so few patients that a release would repeat theirs: below 10, or half of under 20."""
+    if n_train >= FEWEST_CARRIERS and n_carriers < min(FEWEST_CARRIERS, -(-n_train // 2)):
         raise TableError(
             f"column {column.name!r} has values for {n_carriers} of {n_train} training patients, fewer than the "
             f"{FEWEST_CARRIERS} that hide each other in a release; take it out of the schema"
@@ -157,14 +169,15 @@ def _refuse_few_carriers(column: Column, n_carriers: int, n_train: int) -> None:
 
 
 def _fit_real_column(
-    cohort: Cohort, column: Column, rows: np.ndarray
+    cohort: Cohort, column: Column, rows: np.ndarray, scaling: str
 ) -> tuple[FittedColumn, list[Block], str | None]:
     values, flagged = cohort.values[column.name][rows], column.missing == "modelled"
-    codec, warning = fit_real(values, column)
+    codec, warning = fit_real(values, column, scaling)
     if codec is None:
         constant = constant_of(float(values[0]), column)
         return FittedColumn(column, None, (), constant, flagged), [], warning
-    low, high = sampling_bounds(codec, values, cohort.patient_index[rows])
+    patient = cohort.patient_index[rows]
+    low, high = (-1.0, 1.0) if scaling == "range" else sampling_bounds(codec, values, patient)
     return FittedColumn(column, codec, (), None, flagged), [Block(column.name, "real", 0, 1, low, high)], warning
 
 
@@ -204,9 +217,7 @@ def record_shape(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
 
 
 def encode(cohort: Cohort, encoder: Encoder) -> Encoded:
-    """Return all patients of `cohort` encoded, in the order of `cohort.patients`.
-
-    """
+    """Return all patients of `cohort` encoded, in the order of `cohort.patients`."""
     n, layout = cohort.n_patients, encoder.layout
     x = {True: np.zeros((n, layout.n_static, 1), np.float32)}
     x[False] = np.zeros((n, layout.n_dynamic, layout.length), np.float32)

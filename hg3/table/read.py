@@ -1,6 +1,7 @@
 """Read a table: CSV (also compressed) or Parquet."""
 
 import lzma
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,8 +16,10 @@ MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
 UNREADABLE = (OSError, ValueError, EOFError, ImportError, pa.ArrowException, zlib.error, lzma.LZMAError)
 
 
-def read_table(path: str | Path, schema: TableSchema) -> pd.DataFrame:
+def read_table(path: str | Path, schema: TableSchema | None) -> pd.DataFrame:
     """Return the table in `path`, columns as they are; a missing mark that is a category's code stays a code.
+
+    Without a schema every cell of a CSV is the text that it is, for nobody knows yet whether 01 is a number.
 
     Raises
     ------
@@ -24,13 +27,15 @@ def read_table(path: str | Path, schema: TableSchema) -> pd.DataFrame:
         If the file is absent, empty, or neither CSV nor Parquet.
     """
     path = Path(path)
+    if path.is_dir():
+        raise TableError(f"{path} is a folder; give one .csv, .csv.gz or .parquet file in long format")
     try:
         frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, schema)
     except FileNotFoundError:
         raise TableError(f"there is no table at {path}; give the path of a CSV or Parquet file") from None
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
-    except (*UNREADABLE, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, tarfile.TarError, zipfile.BadZipFile) as error:
         # The reader's own message may quote a line of the file, which is a patient's: only its type is told.
         raise TableError(
             f"{path} cannot be read as {'Parquet' if path.suffix == '.parquet' else 'CSV'} "
@@ -50,12 +55,12 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return frame.reset_index(level=named).reset_index(drop=True) if named else frame.reset_index(drop=True)
 
 
-def _read_csv(path: Path, schema: TableSchema) -> pd.DataFrame:
+def _read_csv(path: Path, schema: TableSchema | None) -> pd.DataFrame:
     """Return the columns of a CSV: ids and codes as the text they are, the rest as pandas reads it."""
     header = [str(name) for name in pd.read_csv(path, nrows=0).columns]
     marks = {name: list(MISSING_MARKS) for name in header}
-    texts = {schema.patient: str}
-    for column in schema.columns:
+    texts = {schema.patient: str} if schema else dict.fromkeys(header, str)
+    for column in schema.columns if schema else ():
         if column.name in marks and not column.is_real:
             texts[column.name] = str
             codes = {str(code) for code in column.categories or ()}

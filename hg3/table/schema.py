@@ -203,10 +203,16 @@ class TableSchema(BaseModel):
             return data
         return {**data, "columns": [_offset_column(data["within"], float(width), data.get("step", "")), *columns]}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_format(cls, data: Any) -> Any:
+        written = data.get("format") if isinstance(data, dict) else None
+        if isinstance(written, int) and written > FORMAT:
+            raise ValueError(f"has format {written} and this hg3 reads up to {FORMAT}; update hg3")
+        return data
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.format > FORMAT:
-            raise ValueError(f"has format {self.format} and this hg3 reads up to {FORMAT}; update hg3")
         names = [self.patient, self.time, *(c.name for c in self.columns), *self.ignore]
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:

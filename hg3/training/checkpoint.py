@@ -13,9 +13,11 @@ from safetensors.torch import load_file, save
 
 from hg3 import disk
 from hg3.config import Preset, parse_preset
+from hg3.diffusion.health_gym_v3 import PublishedUNet
 from hg3.diffusion.schedule import Schedule, make_schedule
 from hg3.diffusion.unet import UNet
 from hg3.errors import Hg3Error, RunError
+from hg3.layout import Layout
 from hg3.table.encoding import Encoder
 from hg3.table.schema import TableSchema, parse_schema
 
@@ -34,20 +36,31 @@ class Recipe:
     schema: TableSchema
     encoder: Encoder
 
-    def build_network(self) -> UNet:
+    @property
+    def network_length(self) -> int:
+        """The times that the network sees: those of the layout, or more where the preset pads."""
+        config = self.preset.network
+        return config.pad_to if config.kind == "health-gym-v3" else self.encoder.layout.length
+
+    def build_network(self) -> UNet | PublishedUNet:
         """Return the network of this recipe with fresh weights."""
-        return UNet(self.encoder.layout, self.build_schedule(), self.preset.network)
+        return make_network(self.encoder.layout, self.preset)
 
     def build_schedule(self) -> Schedule:
         """Return the noise schedule of this recipe."""
-        config = self.preset.schedule
-        return make_schedule(config.kind, config.steps, config.allow_terminal_signal)
+        return make_schedule(self.preset.schedule)
 
     def write(self, folder: Path) -> None:
         """Write config.toml, schema.toml and encoder.json into `folder`."""
         disk.write_text(folder / "config.toml", self.preset.to_toml())
         disk.write_text(folder / "schema.toml", self.schema.to_toml())
         disk.write_json(folder / "encoder.json", self.encoder.to_dict())
+
+
+def make_network(layout: Layout, preset: Preset) -> UNet | PublishedUNet:
+    """Return the network of a preset for a layout, with fresh weights."""
+    kind = PublishedUNet if preset.network.kind == "health-gym-v3" else UNet
+    return kind(layout, make_schedule(preset.schedule), preset.network)
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -168,7 +181,7 @@ def check_is_run(run: Path) -> None:
 
 
 def best_checkpoint(run: Path) -> Path:
-    """Return the checkpoint of `run` with the lowest validation loss.
+    """Return the checkpoint of `run` with the lowest validation loss, or the last, if the preset keeps that.
 
     Raises
     ------
@@ -179,4 +192,7 @@ def best_checkpoint(run: Path) -> Path:
     found = checkpoints(run)
     if not found:
         raise RunError(f"{run} has no checkpoint yet; train it first (hg3 train TABLE --out {run} --resume)")
+    if read_recipe(found[-1]).preset.training.keep == "last":
+        read_state(found[-1])
+        return found[-1]
     return min(found, key=lambda path: read_state(path)["validation"])  # of equals, the oldest

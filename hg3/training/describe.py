@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from hg3.config import load_preset
-from hg3.diffusion.schedule import make_schedule
+from hg3.diffusion.health_gym_v3 import PublishedUNet
 from hg3.diffusion.unet import UNet
 from hg3.errors import SchemaError
 from hg3.layout import Block, Layout, chained
 from hg3.table.schema import OBSERVED_SUFFIX, Column, TableSchema, load_schema
+from hg3.training.checkpoint import make_network
 
 
 def describe_model(preset: str | Path, schema: str | Path, changes: dict[str, str] | None = None) -> dict[str, Any]:
@@ -27,8 +28,7 @@ def describe_model(preset: str | Path, schema: str | Path, changes: dict[str, st
     """
     loaded, table = load_preset(preset, changes), load_schema(schema)
     layout = layout_of(table)
-    schedule = make_schedule(loaded.schedule.kind, loaded.schedule.steps, loaded.schedule.allow_terminal_signal)
-    network = UNet(layout, schedule, loaded.network)
+    network = make_network(layout, loaded)
     return {
         "preset": loaded.name,
         "schema": table.name,
@@ -67,22 +67,24 @@ def _widths(column: Column) -> list[tuple[str, int]]:
     return flag if is_constant else [(column.name, width), *flag]
 
 
-def _trace(network: UNet, layout: Layout) -> list[dict[str, Any]]:
+def _trace(network: UNet | PublishedUNet, layout: Layout) -> list[dict[str, Any]]:
     """Return name, shape and length of what each stage gives in a forward pass of one patient."""
     stages: list[dict[str, Any]] = []
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _given: Any, output: Tensor) -> None:
-            length = output.shape[1] if output.dim() == 3 else None
+            axis = 1 if network.channels_last or name in ("enter", "leave") else 2
+            length = output.shape[axis] if output.dim() == 3 else None
             stages.append({"stage": name, "shape": list(output.shape), "length": length})
 
         return hook
 
     shown = [(name, m) for name, m in network.named_modules() if name and name.count(".") <= 1]
     handles = [m.register_forward_hook(note(name)) for name, m in shown if _is_stage(name)]
-    patient = torch.zeros(1, layout.n_static), torch.zeros(1, layout.n_dynamic, layout.length), torch.zeros(1).long()
+    length = layout.length + (0 if network.channels_last else network.padding)
+    x_static, x_dynamic = torch.zeros(1, layout.n_static), torch.zeros(1, layout.n_dynamic, length)
     with torch.inference_mode():
-        network(*patient)
+        network(x_static, x_dynamic, torch.zeros(1).long(), torch.zeros(1, len(layout.static), dtype=torch.bool))
     for handle in handles:
         handle.remove()
     return stages
@@ -91,4 +93,4 @@ def _trace(network: UNet, layout: Layout) -> list[dict[str, Any]]:
 def _is_stage(name: str) -> bool:
     """Whether a module is a stage of the network, not a detail of one."""
     repeated = ("down_blocks.", "downs.", "middle.", "ups.", "up_blocks.")
-    return name in ("time", "enter", "leave", "leave_static") or name.startswith(repeated)
+    return name in ("time", "level", "enter", "smooth", "leave", "leave_static") or name.startswith(repeated)

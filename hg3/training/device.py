@@ -1,11 +1,16 @@
 """Where to compute and in what precision."""
 
 import contextlib
+import hashlib
+import json
+import os
 import platform
 import warnings
 from typing import Any
 
 import torch
+
+KERNEL_CHOICES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 def default_device() -> torch.device:
@@ -14,10 +19,19 @@ def default_device() -> torch.device:
 
 
 def device_model(device: torch.device) -> str:
-    """Return the name of the device model, which equal bytes require to be equal."""
+    """Return what tells device models apart, which equal bytes require to be equal.
+
+    One name of a CPU covers several generations: its kernels are chosen by instruction sets and cache sizes, which a
+    digest stands for, and by the environment.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.machine())
+    has = torch.cpu.get_capabilities()
+    kernels = {key: value for key, value in has.items() if not key.startswith("num_")}
+    chosen = {key: os.environ[key] for key in KERNEL_CHOICES if key in os.environ}
+    digest = hashlib.sha256(json.dumps([kernels, chosen], sort_keys=True).encode()).hexdigest()[:8]
+    name = has.get("cpu_name") or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {digest})"
 
 
 def resolve_precision(wanted: str, device: torch.device) -> str:

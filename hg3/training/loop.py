@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hg3 import disk
+from hg3.diffusion.health_gym_v3 import published_draw, published_losses
 from hg3.diffusion.loss import Batch, denoising_loss, draw
 from hg3.errors import RunError, TrainingError
 from hg3.training.checkpoint import (
@@ -84,7 +85,8 @@ class Trainer:
         """Make one update and return its loss, gradient norm and learning rate; skip it if the loss is not finite."""
         update, config = self.progress.update, self.recipe.preset.training
         batch = self.train.select(self._batch_index(update), self.device)
-        rate = learning_rate(update, config.learning_rate, config.warmup, self.progress.total)
+        total = self.progress.total if config.decay == "cosine" else None
+        rate = learning_rate(update, config.learning_rate, config.warmup, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self._loss(self.model, batch, generator_for(self.device, self.seed, update))
@@ -148,11 +150,14 @@ class Trainer:
         ]
 
     def _loss(self, model: torch.nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        noise = draw(batch, self.schedule.T, generator)
+        preset, layout, schedule = self.recipe.preset, self.recipe.encoder.layout, self.schedule
         with autocast(self.precision, self.device):
-            return denoising_loss(
-                model, batch, noise, self.schedule, self.recipe.encoder.layout, self.recipe.preset.loss
-            )
+            if preset.loss.kind == "health-gym-v3":
+                noise = published_draw(batch, schedule.T, generator)
+                blend = torch.rand(batch.x_dynamic.shape, generator=generator, device=self.device)
+                return sum(published_losses(model, batch, noise, blend, schedule, layout.length), torch.tensor(0.0))
+            noise = draw(batch, schedule.T, generator, preset.training.condition)
+            return denoising_loss(model, batch, noise, schedule, layout, preset.heads, preset.loss)
 
     def _batch_index(self, update: int) -> Tensor:
         """Return the patients of update `update`: each epoch is one shuffle, its remainder is left out."""
@@ -172,8 +177,8 @@ class Trainer:
         if self.progress.skipped_in_a_row >= MOST_SKIPPED:
             raise TrainingError(
                 f"the loss was not finite in {MOST_SKIPPED} updates in a row, up to update {self.progress.update}; the "
-                "last good checkpoint is intact: resume with a lower rate (--set training.learning_rate=1e-4) or in "
-                "full precision (--set training.precision=float32)"
+                "last good checkpoint, if there is one, is intact: go on with a lower rate "
+                "(--set training.learning_rate=1e-4) or in full precision (--set training.precision=float32)"
             )
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
@@ -222,6 +227,8 @@ def run_updates(
     """
     progress, config = trainer.progress, trainer.recipe.preset.training
     if updates is not None:
+        if progress.total is not None and updates > progress.total:
+            progress.validations_without_progress = 0  # more was asked for, after an early stop too
         progress.total = updates
     first, started, timed = progress.update, time.perf_counter(), 0.0
     while not _is_done(progress, config.patience):
@@ -230,7 +237,7 @@ def run_updates(
             return False
         if progress.total is None and minutes is not None and progress.update == first + TIMED_UPDATES:
             progress.total = _total_for(trainer, minutes, started, timed)
-            trainer.save(folder)  # with the total, which a resume after a kill keeps
+            trainer.save_if_sound(folder)  # with the total, which a resume after a kill keeps
         entry = trainer.step()
         if progress.update == first + UNTIMED_UPDATES:
             timed = time.perf_counter()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from hg3 import disk
 from hg3.config import Preset, load_preset, parse_preset
@@ -127,7 +128,7 @@ def _prepare(
     cohort, warnings = checked_cohort(read_table(table, loaded), loaded)
     split = split_patients(cohort.n_patients, seed)
     check_batch(int(split.train.sum()), preset)
-    encoder, more = fit_encoder(cohort, split.train)
+    encoder, more = fit_encoder(cohort, split.train, preset.encoding.scaling)
     for sentence in (*warnings, *more):
         warn(sentence)
     source = {"path": str(table.resolve()), "sha256": disk.sha256_of(table)}
@@ -232,17 +233,20 @@ def _train(
 
 def make_trainer(prepared: Prepared, seed: int, device: torch.device) -> Trainer:
     """Return a trainer with the training and validation patients as tensors, on `device` if they fit."""
-    train_part = _batch(prepared.encoded, prepared.split.train)
-    validation = _batch(prepared.encoded, prepared.split.validation)
+    length = prepared.recipe.network_length
+    train_part = _batch(prepared.encoded, prepared.split.train, length)
+    validation = _batch(prepared.encoded, prepared.split.validation, length)
     first = torch.arange(min(len(validation), VALIDATION_PATIENTS))
     place = device if _fits(train_part, device) else torch.device("cpu")
     everyone = torch.arange(len(train_part))
     return Trainer(prepared.recipe, train_part.select(everyone, place), validation.select(first, device), seed, device)
 
 
-def _batch(encoded: Encoded, patients: Any) -> Batch:
+def _batch(encoded: Encoded, patients: Any, length: int) -> Batch:
+    """Return the chosen patients, x_dynamic padded with zeros to `length` times."""
     parts = (encoded.x_static, encoded.x_dynamic, encoded.observed_static, encoded.observed_dynamic)
-    return Batch(*(torch.from_numpy(part[patients]) for part in parts))
+    batch = Batch(*(torch.from_numpy(part[patients]) for part in parts))
+    return replace(batch, x_dynamic=F.pad(batch.x_dynamic, (0, length - batch.x_dynamic.shape[2])))
 
 
 def _fits(batch: Batch, device: torch.device) -> bool:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hg3.config import LossConfig
-from hg3.diffusion.loss import Batch, Draw, column_losses, denoising_loss, draw
+from hg3.config import HeadsConfig, LossConfig
+from hg3.diffusion.loss import Batch, Draw, cell_losses, column_losses, denoising_loss, draw
 from hg3.diffusion.schedule import cosine_schedule
 from hg3.layout import Block, Layout
 from tests import oracle
@@ -42,6 +42,13 @@ def random_cells(
     return raw, x_0, v, observed
 
 
+def losses_of(
+    raw: Tensor, x_0: Tensor, v: Tensor, observed: Tensor, blocks: tuple[Block, ...], config: LossConfig
+) -> Tensor:
+    cells = cell_losses(raw, {"x_0": x_0, "v": v}, blocks, HeadsConfig())
+    return column_losses(cells, torch.where(observed, 1.0, config.fill_weight), observed, config.column_cap)
+
+
 def column_losses_slowly(cells: Cells, blocks: tuple[Block, ...], config: LossConfig) -> list[float]:
     raw, x_0, v, observed = (part.double().numpy() for part in cells)
     mean_count = observed.sum() / len(blocks)
@@ -70,7 +77,7 @@ def test_column_losses_match_a_loop(share: float, config: LossConfig) -> None:
     cells = random_cells(BLOCKS, seed=1, share=share)
     expected = column_losses_slowly(cells, BLOCKS, config)
     # float32 sums of at most 30 cells of size up to about 20
-    np.testing.assert_allclose(column_losses(*cells, BLOCKS, config).numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(losses_of(*cells, BLOCKS, config).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_columns_have_an_equal_say_however_rare() -> None:
@@ -79,7 +86,7 @@ def test_columns_have_an_equal_say_however_rare() -> None:
     observed[:, 0] = True
     observed[:2, 1] = True  # 16 cells against 80, above a fifth of the mean count
     raw, v = torch.ones(10, 2, 8), torch.zeros(10, 2, 8)
-    losses = column_losses(raw, raw, v, observed, blocks, LossConfig(fill_weight=0.0))
+    losses = losses_of(raw, raw, v, observed, blocks, LossConfig(fill_weight=0.0))
     assert losses.tolist() == pytest.approx([1.0, 1.0])
 
 
@@ -89,7 +96,7 @@ def test_the_cells_of_a_very_rare_column_are_capped() -> None:
     observed[:, 0] = True
     observed[0, 1, 0] = True
     raw, v = torch.ones(10, 2, 8), torch.zeros(10, 2, 8)
-    losses = column_losses(raw, raw, v, observed, blocks, LossConfig(fill_weight=0.0, column_cap=5.0))
+    losses = losses_of(raw, raw, v, observed, blocks, LossConfig(fill_weight=0.0, column_cap=5.0))
     mean_count = (80 + 1) / 2
     assert losses.tolist() == pytest.approx([1.0, 5.0 / mean_count])
 
@@ -98,21 +105,21 @@ def test_a_column_that_is_never_observed_asks_for_its_fill_alone() -> None:
     raw, x_0, v, observed = random_cells(BLOCKS, seed=2)
     observed[:, 1] = False
     x_0[:, BLOCKS[1].channels] = BLOCKS[1].fill
-    away = column_losses(raw, x_0, v, observed, BLOCKS, CONFIG)
+    away = losses_of(raw, x_0, v, observed, BLOCKS, CONFIG)
     raw[:, BLOCKS[1].channels] = 0.0  # the uniform distribution: the fill of a category
-    there = column_losses(raw, x_0, v, observed, BLOCKS, CONFIG)
+    there = losses_of(raw, x_0, v, observed, BLOCKS, CONFIG)
     assert away[1] > 0.01
     assert there[1].item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_nothing_observed_at_all_is_finite() -> None:
     raw, x_0, v, observed = random_cells(BLOCKS, seed=3, share=0.0)
-    assert torch.isfinite(column_losses(raw, x_0, v, observed, BLOCKS, CONFIG)).all()
+    assert torch.isfinite(losses_of(raw, x_0, v, observed, BLOCKS, CONFIG)).all()
 
 
 def test_no_blocks_no_losses() -> None:
     nothing = torch.zeros(4, 0, 1)
-    assert column_losses(nothing, nothing, nothing, nothing.bool(), (), CONFIG).shape == (0,)
+    assert losses_of(nothing, nothing, nothing, nothing.bool(), (), CONFIG).shape == (0,)
 
 
 def make_batch(layout: Layout, seed: int, share: float = 0.6) -> Batch:
@@ -138,11 +145,12 @@ def test_the_whole_loss_is_the_mean_over_columns(static: tuple[Block, ...]) -> N
     raw_static, raw_dynamic = torch.randn_like(batch.x_static), torch.randn_like(batch.x_dynamic)
     seen: list[Tensor] = []
 
-    def model(x_static: Tensor, x_dynamic: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def model(x_static: Tensor, x_dynamic: Tensor, t: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        assert given.shape == (len(batch), len(static)) and not given.any()
         seen.extend([x_static, x_dynamic, t])
         return raw_static, raw_dynamic
 
-    actual = denoising_loss(model, batch, noise, SCHEDULE, layout, CONFIG)
+    actual = denoising_loss(model, batch, noise, SCHEDULE, layout, HeadsConfig(), CONFIG)
     x_t, v = noised_slowly(batch.x_static[..., None], noise.eps_static[..., None], noise.t)
     np.testing.assert_allclose(seen[0][..., None], x_t, rtol=1e-6, atol=1e-6)
     cells = (raw_static[..., None], batch.x_static[..., None], v, batch.observed_static[..., None])
@@ -154,11 +162,48 @@ def test_the_whole_loss_is_the_mean_over_columns(static: tuple[Block, ...]) -> N
     assert actual.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
+def test_given_static_blocks_come_clean_and_are_not_asked_for() -> None:
+    layout = Layout(BLOCKS[:2], BLOCKS, 5)
+    batch = make_batch(layout, seed=4, share=1.0)
+    noise = draw(batch, SCHEDULE.T, torch.Generator().manual_seed(5), condition=0.8)
+    assert noise.given.any() and not noise.given.all()
+    raw = torch.randn_like(batch.x_static).requires_grad_()
+    seen: list[Tensor] = []
+
+    def model(x_static: Tensor, x_dynamic: Tensor, t: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        seen.extend([x_static, given])
+        return raw, torch.zeros_like(x_dynamic)
+
+    denoising_loss(model, batch, noise, SCHEDULE, layout, HeadsConfig(), CONFIG).backward()
+    given = torch.stack([noise.given[:, 0], *[noise.given[:, 1]] * 3], dim=1)
+    assert torch.equal(seen[0][given], batch.x_static[given])
+    assert (seen[0][~given] != batch.x_static[~given]).all()
+    assert torch.equal(seen[1], noise.given)
+    assert raw.grad is not None and torch.equal(raw.grad != 0, ~given)
+
+
+def test_no_condition_gives_nothing() -> None:
+    batch = make_batch(Layout(BLOCKS[:2], BLOCKS, 5), seed=4)
+    assert not draw(batch, 10, torch.Generator().manual_seed(0)).given.any()
+    everyone = draw(batch, 10, torch.Generator().manual_seed(0), condition=1.0).given
+    assert 0 < everyone.float().mean() < 1  # half of the blocks, on average
+
+
+@pytest.mark.parametrize("head", ["eps", "v", "x_0"])
+def test_a_head_that_is_no_softmax_is_asked_for_its_target(head: str) -> None:
+    raw, x_0, v, _ = random_cells(BLOCKS, seed=1)
+    targets = {"eps": torch.randn_like(v), "v": v, "x_0": x_0}
+    cells = cell_losses(raw, targets, BLOCKS, HeadsConfig.model_validate({"real": head, "category": head}))
+    for i, block in enumerate(BLOCKS):
+        expected = ((raw - targets[head])[:, block.channels] ** 2).mean(dim=1)
+        torch.testing.assert_close(cells[:, i], expected)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_gradients_are_finite_where_logits_are_extreme(share: float) -> None:
     raw, x_0, v, observed = random_cells(BLOCKS, seed=6, share=share)
     raw = (1e4 * raw).requires_grad_()
-    column_losses(raw, x_0, v, observed, BLOCKS, CONFIG).mean().backward()
+    losses_of(raw, x_0, v, observed, BLOCKS, CONFIG).mean().backward()
     assert raw.grad is not None and torch.isfinite(raw.grad).all()
     assert raw.grad.abs().sum() > 0
 
@@ -167,7 +212,7 @@ def test_gradient_of_a_column_falls_on_its_own_channels_alone() -> None:
     raw, x_0, v, observed = random_cells(BLOCKS, seed=7)
     for i, block in enumerate(BLOCKS):
         leaf = raw.clone().requires_grad_()
-        column_losses(leaf, x_0, v, observed, BLOCKS, CONFIG)[i].backward()
+        losses_of(leaf, x_0, v, observed, BLOCKS, CONFIG)[i].backward()
         assert leaf.grad is not None
         touched = leaf.grad.abs().sum(dim=(0, 2)) > 0
         assert [c for c in range(10) if touched[c]] == list(range(10))[block.channels]

@@ -1,16 +1,20 @@
 """The noise schedule: the published formula, and the promise that it ends in pure noise."""
 
+import math
 import warnings
 
 import numpy as np
 import pytest
 
+from hg3.config import ScheduleConfig
 from hg3.diffusion.schedule import (
     LARGEST_TERMINAL_ALPHA_BAR,
     Schedule,
     check_terminal_signal,
     cosine_schedule,
+    linear_schedule,
     make_schedule,
+    sigmoid_schedule,
 )
 from hg3.errors import ConfigError
 from tests import oracle
@@ -44,15 +48,15 @@ def test_every_usual_length_ends_in_pure_noise() -> None:
     assert max(left) <= 1e-4
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert make_schedule("cosine", 500).T == 500
+        assert make_schedule(ScheduleConfig(steps=500)).T == 500
 
 
 def test_a_schedule_that_leaves_signal_is_refused() -> None:
     assert cosine_schedule(4).alpha_bar[-1] > LARGEST_TERMINAL_ALPHA_BAR
     with pytest.raises(ConfigError, match=r"alpha_bar = 0\.00014.*biased.*schedule\.allow_terminal_signal"):
-        make_schedule("cosine", 4)
+        make_schedule(ScheduleConfig(steps=4))
     with pytest.warns(UserWarning, match=r"alpha_bar = 0\.00014.*biased"):
-        assert make_schedule("cosine", 4, allow_terminal_signal=True).T == 4
+        assert make_schedule(ScheduleConfig(steps=4, allow_terminal_signal=True)).T == 4
 
 
 def test_a_schedule_that_leaves_signal_warns_of_the_consequence_when_it_is_wanted() -> None:
@@ -64,8 +68,51 @@ def test_a_schedule_that_leaves_signal_warns_of_the_consequence_when_it_is_wante
         check_terminal_signal(linear, allowed=False)
 
 
-def test_too_few_steps_and_unknown_kinds_are_refused() -> None:
+def test_too_few_steps_are_refused() -> None:
     with pytest.raises(ConfigError, match="a schedule of 1 steps was asked for; it needs at least 2"):
         cosine_schedule(1)
-    with pytest.raises(ConfigError, match=r"schedule 'spiral' is unknown; choose one of \['cosine'\]"):
-        make_schedule("spiral", 500)
+
+
+def test_linear_betas_are_linear() -> None:
+    alpha_bar = linear_schedule(500, 1e-4, 0.01).alpha_bar
+    product, expected = 1.0, []
+    for i in range(500):
+        product *= 1 - (1e-4 + (0.01 - 1e-4) * i / 499)
+        expected.append(product)
+    np.testing.assert_allclose(alpha_bar, expected, rtol=1e-12)
+    assert alpha_bar[-1] == pytest.approx(0.0794, abs=5e-5)  # what Health Gym v3 ends with
+
+
+def test_sigmoid_falls_like_a_sigmoid() -> None:
+    """Jabri et al. 2022, appendix B, written out, with start -3, end 3 and temperature 1."""
+
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    alpha_bar = sigmoid_schedule(500).alpha_bar
+    for i in (0, 100, 250, 498):
+        u = (i + 1) / 500
+        expected = (sigmoid(3) - sigmoid(6 * u - 3)) / (sigmoid(3) - sigmoid(-3))
+        assert alpha_bar[i] == pytest.approx(expected, rel=1e-12)
+    assert (np.diff(alpha_bar) < 0).all() and 0 < alpha_bar[-1] <= 1e-9
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "sigmoid"])
+def test_rescaled_schedules_end_without_signal_and_begin_as_before(kind: str) -> None:
+    plain = make_schedule(ScheduleConfig.model_validate({"kind": kind, "beta_last": 0.04}))
+    rescaled = make_schedule(
+        ScheduleConfig.model_validate({"kind": kind, "beta_last": 0.04, "zero_terminal_snr": True})
+    )
+    assert rescaled.alpha_bar[-1] == 0 and rescaled.log_snr[-1] == -math.inf
+    assert rescaled.alpha_bar[0] == pytest.approx(plain.alpha_bar[0], rel=1e-12)
+    assert (np.diff(rescaled.alpha_bar) < 0).all()
+    # Lin et al. 2024, algorithm 1: shift, then scale, in sqrt(alpha_bar)
+    middle = (plain.signal[250] - plain.signal[-1]) * plain.signal[0] / (plain.signal[0] - plain.signal[-1])
+    assert rescaled.signal[250] == pytest.approx(middle, rel=1e-12)
+
+
+def test_the_published_schedule_can_be_rescaled_to_pure_noise() -> None:
+    published = ScheduleConfig(kind="linear", beta_last=0.01)
+    with pytest.raises(ConfigError, match=r"alpha_bar = 0\.079"):
+        make_schedule(published)
+    assert make_schedule(published.model_copy(update={"zero_terminal_snr": True})).alpha_bar[-1] == 0

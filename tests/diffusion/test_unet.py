@@ -15,7 +15,7 @@ CONFIG = NetworkConfig(width=16, levels=3, heads=2)
 LENGTHS = [1, 5, 8, 60, 61, 230]
 T = 100
 SCHEDULE = cosine_schedule(T)
-Inputs = tuple[Tensor, Tensor, Tensor]
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def fresh(length: int, n_static: int = 3, n_dynamic: int = 4, config: NetworkConfig = CONFIG) -> UNet:
@@ -39,7 +39,8 @@ def inputs(length: int, n_static: int = 3, n_dynamic: int = 4, n_patients: int =
     generator = torch.Generator().manual_seed(2)
     x_static = torch.randn(n_patients, n_static, generator=generator)
     x_dynamic = torch.randn(n_patients, n_dynamic, length, generator=generator)
-    return x_static, x_dynamic, torch.randint(T, (n_patients,), generator=generator)
+    given = torch.zeros(n_patients, min(n_static, 1), dtype=torch.bool)
+    return x_static, x_dynamic, torch.randint(T, (n_patients,), generator=generator), given
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -98,10 +99,10 @@ def test_a_length_that_needs_no_pad_has_none() -> None:
 @torch.no_grad()
 def test_patients_do_not_see_each_other(length: int) -> None:
     network = lively(length)
-    x_static, x_dynamic, t = inputs(length, n_patients=9)
-    together = network(x_static, x_dynamic, t)
+    x_static, x_dynamic, t, given = inputs(length, n_patients=9)
+    together = network(x_static, x_dynamic, t, given)
     for i in range(9):
-        alone = network(x_static[i : i + 1], x_dynamic[i : i + 1], t[i : i + 1])
+        alone = network(x_static[i : i + 1], x_dynamic[i : i + 1], t[i : i + 1], given[i : i + 1])
         # batch sizes pick kernels that add in other orders: some float32 roundings of numbers of order 10
         torch.testing.assert_close(alone[0][0], together[0][i], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(alone[1][0], together[1][i], rtol=1e-4, atol=1e-4)
@@ -114,22 +115,30 @@ def changed_by(network: UNet, base: Inputs, other: Inputs) -> list[Tensor]:
 @torch.no_grad()
 def test_static_and_dynamic_tell_each_other() -> None:
     network = lively(60)
-    x_static, x_dynamic, t = inputs(60)
-    _, dynamic = changed_by(network, (x_static, x_dynamic, t), (-x_static, x_dynamic, t))
+    x_static, x_dynamic, t, given = inputs(60)
+    _, dynamic = changed_by(network, (x_static, x_dynamic, t, given), (-x_static, x_dynamic, t, given))
     assert (dynamic.amax(dim=1) > 1e-3).all()  # at every month
     for month in (0, 30, 59):
         other = x_dynamic.clone()
         other[:, :, month] += 1.0
-        static, dynamic = changed_by(network, (x_static, x_dynamic, t), (x_static, other, t))
+        static, dynamic = changed_by(network, (x_static, x_dynamic, t, given), (x_static, other, t, given))
         assert (static.amax(dim=1) > 1e-4).all()
         assert (dynamic.amax(dim=1) > 1e-5).all()  # every month hears of every other
 
 
 @torch.no_grad()
+def test_what_is_given_matters() -> None:
+    network = lively(8)
+    x_static, x_dynamic, t, given = inputs(8)
+    static, dynamic = changed_by(network, (x_static, x_dynamic, t, given), (x_static, x_dynamic, t, ~given))
+    assert (static.amax(dim=1) > 1e-4).all() and (dynamic.amax(dim=(1, 2)) > 1e-4).all()
+
+
+@torch.no_grad()
 def test_the_diffusion_time_matters() -> None:
     network = lively(8)
-    x_static, x_dynamic, t = inputs(8)
-    static, dynamic = changed_by(network, (x_static, x_dynamic, t), (x_static, x_dynamic, (t + 1) % T))
+    x_static, x_dynamic, t, given = inputs(8)
+    static, dynamic = changed_by(network, (x_static, x_dynamic, t, given), (x_static, x_dynamic, (t + 1) % T, given))
     assert (static.amax(dim=1) > 1e-4).all() and (dynamic.amax(dim=(1, 2)) > 1e-4).all()
 
 
@@ -213,10 +222,10 @@ def test_a_fresh_network_reads_categories_from_their_own_channels() -> None:
     network = fresh(8)
     for parameter in network.leave[-1].parameters():
         torch.nn.init.zeros_(parameter)
-    x_static, x_dynamic, _ = inputs(8)
+    x_static, x_dynamic, _, given = inputs(8)
     t = torch.full((3,), 50)
     with torch.inference_mode():
-        _, raw = network(x_static, x_dynamic, t)
+        _, raw = network(x_static, x_dynamic, t, given)
     strength = evidence(SCHEDULE)[50]
     assert torch.equal(raw[:, 0], torch.zeros(3, 8))
     torch.testing.assert_close(raw[:, 1:], strength * x_dynamic[:, 1:])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,3 +103,30 @@ def test_a_changed_table_is_refused(alterable: Trained) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"holds no split\.json"):
         compared_cohorts(synthetic_table(), SCHEMA, tmp_path)
+
+
+def sexes(made: Trained, **condition: Any) -> tuple[list[str], list[str]]:
+    """Return the sexes of the training and of the hold-out patients that a release is compared with."""
+    compared = compared_cohorts(synthetic_table(), made.released, made.run, **condition)
+    parts = []
+    for cohort in (compared.train, compared.holdout):
+        _, first = np.unique(cohort.patient_index, return_index=True)
+        parts.append([str(cohort.categories["sex"][i]) for i in cohort.values["sex"][first]])
+    return parts[0], parts[1]
+
+
+def test_a_conditional_release_is_compared_with_the_same_subgroup(made: Trained) -> None:
+    everyone, women = sexes(made), sexes(made, where={"sex": "F"})
+    assert [part.count("F") for part in everyone] == [len(part) for part in women]
+    assert set(women[0]) == set(women[1]) == {"F"}
+
+
+def test_a_balanced_release_is_compared_with_equal_groups(made: Trained) -> None:
+    for part, whole in zip(sexes(made, balance="sex"), sexes(made), strict=True):
+        rarest = min(whole.count("F"), whole.count("M"))
+        assert (part.count("F"), part.count("M")) == (rarest, rarest)
+
+
+def test_a_subgroup_without_real_patients_is_told(made: Trained) -> None:
+    with pytest.raises(RunError, match="no patients of the release's subgroup"):
+        sexes(made, where={"height": 12.5})

@@ -396,7 +396,7 @@ def test_part_that_was_altered_in_the_making(run: Path, begun: Path, harm: Calla
         ({"patients": 2**40 + 1}, "patients were asked for"),
         ({"seed": -1}, "seed -1 was given; a seed is a whole number from 0"),
         ({"seed": 2**63}, "seed 9223372036854775808 was given"),
-        ({"solver": "euler"}, "'euler' is unknown; choose one of ancestral, dpm"),
+        ({"solver": "euler"}, "'euler' is unknown; choose one of ancestral, ancestral-beta, ddim, dpm"),
         ({"solver": ""}, "'' is unknown"),
         ({"steps": 0}, "0 steps"),
         ({"steps": 21}, "21 steps"),
@@ -482,3 +482,22 @@ def test_a_release_inside_a_run_is_refused(run: Path) -> None:
     with pytest.raises(ReleaseError, match=r"lies inside the run .*, which is private; choose a folder outside it"):
         generate(run, run / "release", 5, **SIZES)
     assert not (run / "release").exists()
+
+
+def test_a_folder_with_a_subfolder_of_that_name_is_not_ours(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "incomplete").mkdir(parents=True)
+    (tmp_path / "mine" / "incomplete" / "thesis.txt").write_text("thesis")
+    (tmp_path / "mine" / "notes.txt").write_text("notes")
+    with pytest.raises(ReleaseError, match="is there already and holds something else"):
+        make_release(run, tmp_path / "mine", 3)
+    found = {str(p.relative_to(tmp_path / "mine")) for p in (tmp_path / "mine").rglob("*") if p.is_file()}
+    assert found == {"incomplete/thesis.txt", "notes.txt"}
+
+
+@pytest.mark.parametrize("name, text", [("manifest.json", "[]"), ("incomplete/plan.json", "{}")])
+def test_altered_leftovers_end_in_a_sentence(name: str, text: str, run: Path, tmp_path: Path) -> None:
+    release = make_release(run, tmp_path / "r", 3)
+    (release / name).parent.mkdir(exist_ok=True)
+    (release / name).write_text(text)
+    with pytest.raises(ReleaseError, match="is altered: it is not a"):
+        make_release(run, tmp_path / "r", 3)

@@ -67,7 +67,7 @@ def make_release(folder: Path, tables: list[pa.Table], schema: TableSchema) -> P
         pq.write_table(table, folder / name, compression="zstd")
         patients = table[schema.patient].unique()
         first = patients[0].as_py() if len(patients) else 0
-        entry = {"file": name, "sha256": sha256_of(folder / name), "rows": len(table)}
+        entry = {"file": name, "sha256": sha256_of(folder / name), "rows": len(table), "moved": 0, "attempts": 0}
         parts.append({**entry, "patients": len(patients), "first_patient": first})
     write_json(folder / "manifest.json", manifest_of(schema, parts))
     write_text(folder / "schema.toml", schema.to_toml())
@@ -81,11 +81,12 @@ def manifest_of(schema: TableSchema, parts: list[dict[str, Any]]) -> dict[str, A
         "patients": sum(part["patients"] for part in parts),
         "rows": sum(part["rows"] for part in parts),
         **{"checkpoint": "c0ffee" * 10 + "cafe", "preset": "hg3", "seed": 11, "block": 256, "part_blocks": 8},
-        "sampler": {"solver": "dpm++", "steps": 20, "times": [], "rows": []},
+        "sampler": {"solver": "dpm++", "steps": 20, "eta": None, "times": [], "rows": []},
+        **{"where": {}, "balance": None},
         "versions": {"hg3": "0.1.0", "torch": "2.13.0"},
         "device": {"model": "cpu", "type": "cpu", "driver": None, "container": None},
         **{"precision": "float32", "implementation": "torch", "compile": "none"},
-        "guardrail": {"moved": 1234, "nonfinite": 0, "rejected": 0},
+        "guardrail": {"moved": 1234, "nonfinite": 0, "attempts": sum(p["patients"] for p in parts), "rejected": 0},
         "mixed": [],
         "parts": parts,
     }

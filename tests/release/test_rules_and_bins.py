@@ -14,18 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 
 import hg3
-from hg3.errors import ReleaseError
+from hg3.errors import ConfigError, ReleaseError
 from hg3.release.card import dictionary_rows
 from hg3.release.compare import compare_release
+from hg3.release.conditions import check_balance, resolve_where
 from hg3.release.verify import verify_release
 from hg3.release.writer import generate
 from hg3.table.checks import cells_of, checked_cohort
+from hg3.table.encoding import fit_encoder
 from hg3.table.enforcement import RuleCount
 from hg3.table.schema import TableSchema, load_schema
 from hg3.table.violations import violations
 from tests import runs
 from tests.release.test_verify import PART_1, replaced, rewrite
 from tests.runs import SIZES, TINY, manifest_of, seal
+from tests.table.cases import make_schema
 from tests.table.ruled import ruled_schema, ruled_table
 
 one_thread = runs.one_thread
@@ -236,3 +239,37 @@ def test_a_release_without_rules_counts_none(tmp_path: Path) -> None:
     seal(made, **manifest)
     assert verify_release(made).faults == []
     assert pq.read_table(made / "data").num_rows == manifest["rows"]
+
+
+def test_counts_that_do_not_come_out_again_are_found(release: Path, run: Path) -> None:
+    manifest = manifest_of(release)
+    for counts in (manifest["guardrail"]["rules"][4], manifest["parts"][1]["rules"][4]):
+        counts["cells_changed"] += 1
+    seal(release, **manifest)
+    assert verify_release(release).faults == []
+    with pytest.raises(ReleaseError, match=r"part-00001.parquet: the manifest's counts .* comes out again: \['rules'\]"):
+        verify_release(release, recompute=PATIENTS, run=run)
+
+
+# Conditions.
+
+
+@pytest.mark.parametrize("name", ["first", "last"])
+def test_what_a_rule_may_change_cannot_be_given(run: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"--where names {name}, which may have to give way under the rule 'first <="):
+        generate(run, tmp_path / "release", 4, where={name: 40})
+
+
+def test_only_the_column_that_gives_way_cannot_be_given() -> None:
+    columns = [{"name": name, "kind": "binary", "static": True} for name in "ab"] + [{"name": "x", "kind": "real"}]
+    rules = [{"kind": "forbidden", "codes": {"a": 1, "b": 1}}]
+    table = pd.DataFrame({"id": np.arange(12).repeat(2), "month": np.tile([0, 1], 12), "x": np.arange(24.0)})
+    table["a"], table["b"] = table["id"] % 2, table["id"] // 2 % 2
+    cohort, _ = checked_cohort(table, make_schema(columns, length=2, rules=rules))
+    encoder, _ = fit_encoder(cohort, np.ones(12, bool))
+    assert resolve_where({"a": 1}, encoder) == {"a": 1}
+    check_balance("a", {}, encoder)
+    with pytest.raises(ConfigError, match="--where names b, which may have to give way under the rule 'never a = 1 wi"):
+        resolve_where({"b": 1}, encoder)
+    with pytest.raises(ConfigError, match="--balance names b, which may have to give way"):
+        check_balance("b", {}, encoder)

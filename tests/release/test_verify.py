@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,8 +17,10 @@ from hg3.errors import ConfigError, ReleaseError
 from hg3.release import plan as plan_module
 from hg3.release.verify import verify_release
 from hg3.release.writer import generate, write_sums
+from hg3.training.run import train
 from tests import runs
-from tests.runs import SIZES, make_release, make_run, manifest_of, seal
+from tests.runs import SIZES, TINY, make_release, make_run, manifest_of, seal
+from tests.table.cases import make_schema
 
 one_thread = runs.one_thread
 PATIENTS = 75  # parts of 32, 32 and 11; blocks of 16
@@ -455,3 +458,41 @@ def test_a_manifest_of_another_preset_is_found_by_recomputing(release: Path, run
     verify_release(release)
     with pytest.raises(ReleaseError, match=r"manifest.json is not the plan of the checkpoint: preset"):
         verify_release(release, recompute=1, run=run)
+
+
+@pytest.mark.parametrize(
+    "guardrail, sentence",
+    [
+        ({"nonfinite": 7, "rejected": -7}, "manifest.json' is altered|is altered"),
+        ({"nonfinite": 7}, "counts values that were not finite"),
+        ({"rejected": 3}, "other attempts than its patients"),
+        ({"moved": 123456}, "counts moved otherwise than its parts do"),
+    ],
+)
+def test_forged_guardrail_counts(guardrail: dict[str, int], sentence: str, release: Path) -> None:
+    seal(release, guardrail={**manifest_of(release)["guardrail"], **guardrail})
+    with pytest.raises(ReleaseError, match=sentence):
+        verify_release(release)
+
+
+def test_counts_forged_in_the_parts_too_are_found_by_computing_all_anew(release: Path, run: Path) -> None:
+    manifest = manifest_of(release)
+    for entry in manifest["parts"]:
+        entry["moved"] += 1
+    total = sum(entry["moved"] for entry in manifest["parts"])
+    seal(release, parts=manifest["parts"], guardrail={**manifest["guardrail"], "moved": total})
+    verify_release(release)
+    with pytest.raises(ReleaseError, match=r"the manifest's counts are not what comes out again: \['moved'\]"):
+        verify_release(release, recompute=manifest["patients"], run=run)
+
+
+def test_times_below_zero_verify(tmp_path: Path) -> None:
+    """A grid may start before 0; rows are in order all the same."""
+    schema = make_schema([{"name": "x", "kind": "real"}], first_time=-3, length=6)
+    table = pd.DataFrame({"id": np.repeat(np.arange(40), 6), "month": np.tile(np.arange(-3, 3), 40)})
+    table["x"] = np.random.default_rng(0).normal(size=len(table))
+    table.to_parquet(tmp_path / "t.parquet")
+    (tmp_path / "s.toml").write_text(schema.to_toml())
+    train(tmp_path / "t.parquet", tmp_path / "run", tmp_path / "s.toml", changes=TINY, updates=2)
+    release = make_release(tmp_path / "run", tmp_path / "r", 20)
+    assert verify_release(release, recompute=1, run=tmp_path / "run").patients == 20

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from hg3.table.schema import TableSchema
@@ -117,3 +118,54 @@ def _real_cells(rng: np.random.Generator, column: dict[str, Any], n: int) -> np.
         column["bounds"] = (low, high if bounded == "both" else np.inf)
         cells = np.clip(cells, *column["bounds"])
     return cells
+
+
+BOUNDS = (
+    (-np.inf, np.inf),
+    (0.0, np.inf),
+    (-np.inf, 0.4),
+    (-3.5, 1e-7),
+    (0.1, 0.1 + 1e-12),
+    (20.0, 250.0),
+    (1e25, 1e300),
+    (-1e300, 1e300),
+)
+
+
+@st.composite
+def schemas(draw: st.DrawFn) -> TableSchema:
+    """Draw any schema that hg3 accepts, whatever table it may be for; some fit no table at all."""
+    columns: list[dict[str, Any]] = []
+    for number in range(draw(st.integers(1, 5))):
+        column = draw(_any_real() | _any_code())
+        column["name"], column["static"] = f"c{number}", draw(st.booleans())
+        column["missing"] = draw(st.sampled_from(("never", "modelled")))
+        columns.append(column)
+        if draw(st.booleans()):
+            flag = {"name": f"c{number} (M)", "kind": "binary", "indicates": f"c{number}", "masks": True}
+            columns.append(flag | {"static": column["static"], "missing": draw(st.sampled_from(("never", "modelled")))})
+    table = {"length": draw(st.integers(1, 9)), "first_time": draw(st.sampled_from((0, 1, -3)))}
+    try:
+        return make_schema(columns, **table)
+    except ValueError:  # for example no number of that many decimals inside the bounds
+        return reject()
+
+
+@st.composite
+def _any_real(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "kind": "real",
+        "bounds": draw(st.sampled_from(BOUNDS)),
+        "decimals": draw(st.sampled_from((None, None, 0, 2, 9, -1, -30))),
+        "transform": draw(st.sampled_from((None, "none", "log1p", "box-cox", "yeo-johnson", "quantile"))),
+        "out_of_bounds": draw(st.sampled_from(("error", "missing", "clip"))),
+    }
+
+
+@st.composite
+def _any_code(draw: st.DrawFn) -> dict[str, Any]:
+    kind = draw(st.sampled_from(("categorical", "ordinal", "binary")))
+    if kind == "binary":
+        return {"kind": kind, "categories": draw(st.sampled_from((None, (1, 2), ("yes", "no"), ("NA", 0))))}
+    listed = draw(st.sampled_from((*CODES, ("one",), tuple(range(40)))))
+    return {"kind": kind, "categories": None if kind == "categorical" and draw(st.booleans()) else listed}

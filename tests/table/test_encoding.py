@@ -21,7 +21,7 @@ from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, TableSchema, p
 from tests.table.cases import make_schema, make_table, tiny_columns, train_mask
 from tests.table.strategies import Case, cases
 
-CANNOT_FIT = ("among the training patients", "no usable cell", "no column")
+CANNOT_FIT = ("that hide each other", "among the training patients", "no usable cell", "no column")
 
 
 @contextmanager
@@ -295,6 +295,23 @@ def test_one_row_a_patient_and_a_grid_of_one(first: int) -> None:
     assert encoder.layout.n_dynamic == 1
     back = there_and_back(cohort, encoder)
     assert sorted(back.values["x"]) == sorted(cohort.values["x"])
+
+
+@pytest.mark.parametrize(
+    "n_patients, n_carriers, refused", [(18, 1, True), (18, 8, True), (18, 9, False), (9, 1, False)]
+)
+def test_in_a_tiny_cohort_half_must_have_a_value(n_patients: int, n_carriers: int, refused: bool) -> None:
+    schema = make_schema([{"name": "rare", "kind": "real", "missing": "modelled"}, {"name": "y", "kind": "binary"}])
+    ids = np.arange(n_patients)
+    table = pd.DataFrame({schema.patient: ids, schema.time: 0, "rare": np.nan, "y": ids % 2})
+    table.loc[: n_carriers - 1, "rare"] = 98765.0 + np.arange(n_carriers)
+    cohort, _ = checked_cohort(table, schema)
+    if refused:
+        with pytest.raises(TableError, match=f"has values for {n_carriers} of {n_patients} training patients"):
+            fit_encoder(cohort, np.ones(n_patients, bool))
+    else:
+        _, warnings = fit_encoder(cohort, np.ones(n_patients, bool))
+        assert any("any value may be repeated" in sentence for sentence in warnings) == (n_patients < 10)
 
 
 def test_a_real_that_few_patients_have_is_refused() -> None:

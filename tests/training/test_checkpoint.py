@@ -91,7 +91,10 @@ def test_it_decodes_alone(finished: Path, tmp_path: Path) -> None:
     layout = recipe.encoder.layout
     with torch.inference_mode():
         x_static, x_dynamic = network(
-            torch.randn(5, layout.n_static), torch.randn(5, layout.n_dynamic, layout.length), torch.full((5,), 19)
+            torch.randn(5, layout.n_static),
+            torch.randn(5, layout.n_dynamic, layout.length),
+            torch.full((5,), 19),
+            torch.zeros(5, len(layout.static), dtype=torch.bool),
         )
     table = decode(x_static.numpy(), x_dynamic.numpy(), np.arange(5), recipe.encoder).to_pandas()
     _, found = check_table(table, recipe.encoder.released_schema())

@@ -61,3 +61,20 @@ def test_a_device_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     unknown: dict[str, Any] = {}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: unknown)
     assert device_model(CPU)
+
+
+def test_cpus_of_one_name_and_other_kernels_are_other_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    has = dict(torch.cpu.get_capabilities())
+    models = {device_model(CPU)}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**has, "avx512_f": not has.get("avx512_f")})
+    models.add(device_model(CPU))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    models.add(device_model(CPU))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    models.add(device_model(CPU))
+    assert len(models) == 4
+    cores = {**has, "num_physical_cores": 99}
+    monkeypatch.undo()
+    before = device_model(CPU)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cores)
+    assert device_model(CPU) == before  # how many cores there are changes no byte

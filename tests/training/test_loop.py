@@ -160,15 +160,19 @@ def test_the_optimiser_gets_that_rate() -> None:
         assert {group["lr"] for group in trainer.optimizer.param_groups} == {entry["learning_rate"]}
 
 
+def first(model: torch.nn.Module) -> Tensor:
+    return dict(model.named_parameters())["enter.weight"]
+
+
 def test_the_average_follows_its_formula() -> None:
     trainer = make_tiny_trainer({"training.ema": "0.3"})
-    expected = trainer.ema.enter.weight.double().clone()
+    expected = first(trainer.ema).double().clone()
     for update in range(6):
         trainer.step()
         decay = min(0.3, (1 + update) / (10 + update))
-        expected = decay * expected + (1 - decay) * trainer.model.enter.weight.detach().double()
-    torch.testing.assert_close(trainer.ema.enter.weight.double(), expected, rtol=0, atol=1e-6)
-    assert not torch.equal(trainer.ema.enter.weight, trainer.model.enter.weight)
+        expected = decay * expected + (1 - decay) * first(trainer.model).detach().double()
+    torch.testing.assert_close(first(trainer.ema).double(), expected, rtol=0, atol=1e-6)
+    assert not torch.equal(first(trainer.ema), first(trainer.model))
 
 
 def test_gradients_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,3 +430,23 @@ def test_the_saved_average_is_the_average(tmp_path: Path) -> None:
     trainer.step()
     saved = read_tensors(trainer.save(tmp_path) / "ema.safetensors")
     assert_equal_bits(saved, copy.deepcopy(trainer.ema.state_dict()))
+
+
+def test_the_total_of_minutes_is_not_saved_with_unsound_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_tiny_trainer()
+    FakeClock(trainer, monkeypatch)
+    monkeypatch.setattr(loop, "TIMED_UPDATES", 6)
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(torch.nan)
+    with pytest.raises(TrainingError):
+        run_updates(trainer, tmp_path, ignore, None, 10.0)
+    assert checkpoints(tmp_path.parent) == [] or not any(tmp_path.iterdir())
+
+
+def test_more_updates_go_on_after_an_early_stop(tmp_path: Path) -> None:
+    trainer = make_tiny_trainer({"training.patience": "1"})
+    trainer.progress.total, trainer.progress.validations_without_progress = 4, 1
+    run_updates(trainer, tmp_path, ignore, 6, None)
+    assert trainer.progress.update > 0

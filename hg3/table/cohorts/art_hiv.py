@@ -10,11 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from hg3.errors import ConfigError
 from hg3.table.cohorts.art_hiv_course import Course, simulate_course
 from hg3.table.cohorts.art_hiv_regimen import draw, simulate_regimens
 from hg3.table.cohorts.art_hiv_targets import targets_table
 from hg3.table.cohorts.art_hiv_truths import COLUMNS, N_MONTHS, PROBS, LabScale, Truth, find_truth
+from hg3.table.cohorts.counts import check_counts
 
 __all__ = ["COLUMNS", "N_MONTHS", "latent_quantiles", "simulate", "targets_table"]
 
@@ -59,7 +59,7 @@ def simulate(n_patients: int, seed: int = 0, truth: str = "published") -> pd.Dat
     >>> simulate(2, seed=1).shape
     (120, 15)
     """
-    _check_counts(n_patients, seed)
+    check_counts(n_patients, seed)
     chosen = find_truth(truth)
     people_rng, regimen_rng, course_rng, measured_rng = _generators(seed)
     gender, ethnic = _simulate_people(n_patients, chosen, people_rng)
@@ -76,7 +76,7 @@ def latent_quantiles(
 
     These are the ``latent`` constants of each ``LabScale``; measure them again after a change to the course.
     """
-    _check_counts(n_patients, seed)
+    check_counts(n_patients, seed)
     chosen = find_truth(truth)
     people_rng, regimen_rng, course_rng, _ = _generators(seed)
     gender, ethnic = _simulate_people(n_patients, chosen, people_rng)
@@ -88,13 +88,6 @@ def latent_quantiles(
 def _generators(seed: int) -> list[np.random.Generator]:
     """One stream for each of people, regimens, course and measurements."""
     return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)]
-
-
-def _check_counts(n_patients: int, seed: int) -> None:
-    if n_patients < 1:
-        raise ConfigError(f"n_patients is {n_patients}; a cohort needs at least 1 patient")
-    if seed < 0:
-        raise ConfigError(f"seed is {seed}; a seed is an integer of at least 0")
 
 
 def _simulate_people(

@@ -1,0 +1,17 @@
+"""What every simulator is asked: how many patients, and which."""
+
+from hg3.errors import ConfigError
+
+
+def check_counts(n_patients: int, seed: int) -> None:
+    """Refuse a number of patients or a seed that no cohort can be made of.
+
+    Raises
+    ------
+    ConfigError
+        If `n_patients` is below 1 or `seed` below 0.
+    """
+    if n_patients < 1:
+        raise ConfigError(f"n_patients is {n_patients}; a cohort needs at least 1 patient")
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}; a seed is an integer of at least 0")
