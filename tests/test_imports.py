@@ -17,6 +17,7 @@ PACKAGE = Path(hg3.__file__).parent
 LAYERS = (
     ("errors",),
     ("disk", "layout"),
+    ("table.rules",),
     ("config", "table.schema"),
     ("table", "diffusion"),
     ("evaluation", "sampling", "training"),
@@ -27,7 +28,8 @@ LAYERS = (
 # Parts that may know even less than what stands above them.
 ONLY = {
     "config": {"errors"},
-    "table.schema": {"errors"},
+    "table.rules": set(),
+    "table.schema": {"errors", "table.rules"},
     "diffusion": {"errors", "layout", "config"},  # channels, never a table
     "evaluation": {"errors", "disk", "table", "table.schema"},  # tables and a schema, never a model
     "sampling": {"errors", "layout", "config", "diffusion"},  # any callable is a model

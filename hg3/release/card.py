@@ -9,7 +9,9 @@ import io
 import math
 from typing import Any
 
+from hg3.table.rules import Rule
 from hg3.table.schema import Column, TableSchema
+from hg3.table.violations import counted
 
 HEADER = (
     *("name", "kind", "static", "unit", "description", "categories"),
@@ -32,13 +34,13 @@ nobody.
 - Checkpoint: SHA-256 `{manifest[checkpoint]}`
 - Sampler: `{manifest[sampler][solver]}`, {manifest[sampler][steps]} steps, seed {manifest[seed]}
 - Guardrail: {moved} intermediate values were moved back into the sampling bounds; {nonfinite} were not finite
-{condition}{acceptance}
+{rules}{condition}{acceptance}
 The same checkpoint, sampler, seed and environment give the same bytes again; `manifest.json` names them all.
 
 ## What it holds
 
-`data/`: {n_parts} in long format, one row a patient and {schema.step}, sorted by both.
-`{schema.patient}` numbers the patients; `{schema.time}` lies in {schema.first_time} to {last}.
+`data/`: {n_parts} in long format, one row a patient and {step}, sorted by both.
+`{schema.patient}` numbers the patients; `{schema.time}` lies in {schema.first_time} to {last}.{binned}
 A missing cell is null. Ranges are clinical bounds, not extremes of the data.
 `dictionary.csv` has every code, `schema.toml` is for machines.
 
@@ -90,7 +92,7 @@ def dictionary_rows(schema: TableSchema) -> str:
     writer.writerow(HEADER)
     writer.writerow((schema.patient, "patient", "yes", "", PATIENT, "", "", "", "", "never", ""))
     first, last = schema.first_time, schema.first_time + schema.length - 1
-    time = (schema.time, "time", "no", schema.step, time_sentence(schema), "", first, last, 0, "never", "")
+    time = (schema.time, "time", "no", step(schema), time_sentence(schema), "", first, last, 0, "never", "")
     writer.writerow(time)
     writer.writerows(_dictionary_row(schema, column) for column in schema.columns)
     return text.getvalue()
@@ -106,9 +108,17 @@ def _dictionary_row(schema: TableSchema, column: Column) -> tuple[Any, ...]:
     )
 
 
+def step(schema: TableSchema) -> str:
+    """Return what one step of the time is called."""
+    return schema.step if schema.bin is None else f"bin of {schema.bin:g} {schema.step}s"
+
+
 def time_sentence(schema: TableSchema) -> str:
     """Return what the time column counts."""
-    return f"Time in whole steps of one {schema.step}"
+    if schema.bin is None:
+        return f"Time in whole steps of one {schema.step}"
+    formula = f"{schema.time} x {schema.bin:g} + {schema.within}"
+    return f"Time in whole bins of {schema.bin:g} {schema.step}s; the time in {schema.step}s is {formula}"
 
 
 def coded(column: Column) -> list[str]:
@@ -139,12 +149,15 @@ def card(schema: TableSchema, manifest: dict[str, Any]) -> str:
     return CARD.format(
         title=_line(schema.title or schema.name),
         schema=schema,
+        step=step(schema),
+        binned=f"\n{time_sentence(schema)}." if schema.bin is not None else "",
         last=schema.first_time + schema.length - 1,
         n_parts=f"{n_parts:,} Parquet file{'s' * (n_parts != 1)}",
         n_patients=f"{manifest['patients']:,}",
         n_rows=f"{manifest['rows']:,}",
         moved=f"{guardrail['moved']:,}",
         nonfinite=f"{guardrail['nonfinite']:,}",
+        rules="".join(_rule(*pair, schema) for pair in zip(schema.rules, guardrail.get("rules", []), strict=False)),
         condition=_condition(manifest),
         acceptance=_acceptance(manifest),
         version=manifest["versions"]["hg3"],
@@ -152,6 +165,15 @@ def card(schema: TableSchema, manifest: dict[str, Any]) -> str:
         source=_source(schema),
         manifest=manifest,
     )
+
+
+def _rule(rule: Rule, counts: dict[str, Any], schema: TableSchema) -> str:
+    """Return the card's line on a rule: how often the sample broke it, what was done, how often it is broken now."""
+    of, eligible = counted(rule, schema.by_name), counts["eligible"]
+    before, after = (f"{counts[f'violations_{when}'] / max(eligible, 1):.2%}" for when in ("before", "after"))
+    done = f"{counts['cells_changed']:,} cells changed, {counts['rows_dropped']:,} rows dropped"
+    broken = f"broken by {before} of {eligible:,} {of} as sampled, by {after} here"
+    return f"- Rule `{_line(rule.sentence)}`: {broken}; {done}\n"
 
 
 def condition_sentence(manifest: dict[str, Any]) -> str:

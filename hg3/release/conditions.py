@@ -1,6 +1,6 @@
 """What a release gives its patients: static values that all of them have, or groups of equal size."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from hg3.errors import ConfigError
 from hg3.sampling.generate import Condition
 from hg3.table.encoding import Encoder, FittedColumn
+from hg3.table.rules import OrderRule
 from hg3.table.schema import OBSERVED_SUFFIX, Code, canonical_code
 
 Value = Code | float
@@ -20,7 +21,8 @@ def resolve_where(where: Mapping[str, Value], encoder: Encoder) -> dict[str, Val
     Raises
     ------
     ConfigError
-        If a column is unknown or not static, or a value is none of its codes or labels, or outside its bounds.
+        If a column is unknown or not static or may give way under a rule, or a value is none of its codes or labels,
+        or outside its bounds.
     """
     static = [f.column.name for f in encoder.columns if f.column.static]
     unknown = sorted(set(where) - set(static))
@@ -28,6 +30,7 @@ def resolve_where(where: Mapping[str, Value], encoder: Encoder) -> dict[str, Val
         raise ConfigError(
             f"--where names {', '.join(unknown)}, but the static columns are {', '.join(static) or 'none'}"
         )
+    _refuse_ruled(where, encoder, "--where")
     fitted = {f.column.name: f for f in encoder.columns}
     return {name: _resolved(where[name], fitted[name]) for name in static if name in where}
 
@@ -66,7 +69,7 @@ def check_balance(balance: str, where: Mapping[str, Value], encoder: Encoder) ->
     Raises
     ------
     ConfigError
-        If it is not a static category with several codes, or is given by `where`.
+        If it is not a static category with several codes, is given by `where`, or may give way under a rule.
     """
     able = [f.column.name for f in encoder.columns if f.column.static and f.categories and f.constant is None]
     if balance not in able or balance in where:
@@ -74,6 +77,19 @@ def check_balance(balance: str, where: Mapping[str, Value], encoder: Encoder) ->
             f"--balance {balance} was given; it takes one of the static categories that --where does not fix: "
             f"{', '.join(name for name in able if name not in where) or 'there is none'}"
         )
+    _refuse_ruled([balance], encoder, "--balance")
+
+
+def _refuse_ruled(names: Iterable[str], encoder: Encoder, option: str) -> None:
+    """Refuse columns whose given value a rule might change when the patients are decoded."""
+    for rule in encoder.schema.rules:
+        gives_way = rule.columns if isinstance(rule, OrderRule) else rule.columns[-1:]
+        named = [name for name in names if name in gives_way]
+        if named:
+            raise ConfigError(
+                f"{option} names {named[0]}, which may have to give way under the rule {rule.sentence!r}; give another "
+                "column, or change the rule and train again"
+            )
 
 
 def condition_of(plan: Mapping[str, Any], encoder: Encoder, patients: range, device: torch.device) -> Condition | None:

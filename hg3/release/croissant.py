@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from hg3.release.card import PATIENT, SYNTHETIC, coded, time_sentence
+from hg3.release.card import PATIENT, SYNTHETIC, coded, step, time_sentence
 from hg3.table.schema import Column, TableSchema
 
 SPECIFICATION = "http://mlcommons.org/croissant/1.0"
@@ -69,7 +69,7 @@ def croissant(schema: TableSchema, manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _description(schema: TableSchema, manifest: dict[str, Any]) -> str:
     lead = f"{schema.title}. " if schema.title else ""
-    size = f"{manifest['patients']} patients, {manifest['rows']} rows, one row a patient and {schema.step}."
+    size = f"{manifest['patients']} patients, {manifest['rows']} rows, one row a patient and {step(schema)}."
     source = f" Source: {schema.source}" if schema.source else ""
     return f"{lead}{SYNTHETIC} {size}{source}"
 
@@ -108,7 +108,7 @@ def _record_set(schema: TableSchema) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": ROWS,
         "name": ROWS,
-        "description": f"One row a patient and {schema.step}.",
+        "description": f"One row a patient and {step(schema)}.",
         "key": [{"@id": field["@id"]} for field in fields[:2]],
         "field": fields,
     }

@@ -15,6 +15,16 @@ TEXTS = ("CARD.md", "croissant.json", "dictionary.csv", "manifest.json", "schema
 UNSUMMED = (SUMS, "provenance.json", "certificate.json")  # they vary between makings, or seal themselves
 
 
+class _RuleCounts(BaseModel):
+    """What became of a rule, in counts; see `hg3.table.enforcement.RuleCount`."""
+
+    eligible: int = Field(ge=0)
+    violations_before: int = Field(ge=0)
+    cells_changed: int = Field(ge=0)
+    rows_dropped: int = Field(ge=0)
+    violations_after: int = Field(ge=0)
+
+
 class _Part(BaseModel):
     """What a manifest says of a part, as far as it is read."""
 
@@ -25,6 +35,7 @@ class _Part(BaseModel):
     rows: int = Field(ge=1)
     moved: int = Field(ge=0)
     attempts: int = Field(ge=0)
+    rules: list[_RuleCounts] = []
 
 
 class _Sampler(BaseModel):
@@ -35,11 +46,16 @@ class _Sampler(BaseModel):
     rows: list[list[float]]
 
 
+class _Rule(_RuleCounts):
+    rule: str
+
+
 class _Guardrail(BaseModel):
     moved: int = Field(ge=0)
     nonfinite: int = Field(ge=0)
     attempts: int = Field(ge=0)
     rejected: int = Field(ge=0)
+    rules: list[_Rule] = []
 
 
 class _Manifest(BaseModel):

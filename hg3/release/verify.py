@@ -1,7 +1,7 @@
 """The verb verify: sums, manifest and content of a release, and any part of it computed anew."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from hg3.release.plan import (
     open_source,
     part_name,
 )
-from hg3.release.writer import make_block, summed_files
-from hg3.table.checks import Cohort, check_table, counting_cells, missing_cells
+from hg3.release.writer import MadeBlock, make_block, summed_files
+from hg3.table.checks import Cohort, cells_of, check_table, counting_cells, missing_cells
 from hg3.table.decoding import arrow_schema
+from hg3.table.enforcement import total
 from hg3.table.schema import TableSchema, load_schema
+from hg3.table.violations import violations
 from hg3.training.checkpoint import checkpoint_hash
 from hg3.training.device import default_device
 
@@ -121,12 +123,26 @@ def _text_faults(release: Path, manifest: dict[str, Any], schema: TableSchema) -
     for key in ("moved", "attempts"):
         if guardrail[key] != sum(entry[key] for entry in manifest["parts"]):
             faults.append(f"manifest.json counts {key} otherwise than its parts do")
+    faults += _rule_sum_faults(manifest, schema)
     if manifest["versions"].get("hg3") != __version__:
         return faults
     texts = {"CARD.md": card(schema, manifest), "dictionary.csv": dictionary_rows(schema)}
     texts["croissant.json"] = disk.json_text(croissant(schema, manifest))
     wrong = [name for name, text in texts.items() if (release / name).read_bytes() != text.encode()]
     return faults + [f"{name} is not what the schema and the manifest make" for name in wrong]
+
+
+def _rule_sum_faults(manifest: dict[str, Any], schema: TableSchema) -> list[str]:
+    """Return whether the counts of the rules are not those of the schema's rules, summed over the parts."""
+    counted = manifest["guardrail"].get("rules", [])
+    names = [rule.sentence for rule in schema.rules]
+    parts = [entry.get("rules", []) for entry in manifest["parts"]]
+    if [rule["rule"] for rule in counted] != names or any(len(part) != len(names) for part in parts):
+        return ["manifest.json counts other rules than the schema has"]
+    for number, rule in enumerate(counted):
+        if any(rule[key] != sum(part[number][key] for part in parts) for key in rule if key != "rule"):
+            return [f"manifest.json counts the rule {rule['rule']!r} otherwise than its parts do"]
+    return []
 
 
 def _is_cut_as_planned(manifest: dict[str, Any]) -> bool:
@@ -168,18 +184,35 @@ def _table_faults(table: pa.Table, entry: dict[str, Any], schema: TableSchema) -
     times = table.column(schema.time).to_numpy().astype(np.int64) - schema.first_time
     faults = [] if (np.diff(ids * schema.length + times) > 0).all() else ["it is not sorted by patient and time"]
     cohort, findings = check_table(*_as_cohort(table, schema), to_learn_from=False)
-    return faults + findings.errors + (_cohort_faults(cohort) if cohort else [])
+    if cohort is None:
+        return faults + findings.errors
+    return faults + _cohort_faults(cohort) + _rule_faults(cohort, entry)
+
+
+def _rule_faults(cohort: Cohort, entry: dict[str, Any]) -> list[str]:
+    """Return which rules a part breaks more or less often than its manifest entry says, which is mostly never."""
+    counts, rules = entry.get("rules", []), cohort.schema.rules
+    if len(counts) != len(rules):
+        return []  # told of the whole manifest
+    faults = []
+    for rule, count in zip(rules, counts, strict=True):
+        found = int(violations(rule, cells_of(cohort, rule.columns), cohort.schema.by_name)[0].sum())
+        if found != count["violations_after"]:
+            told = f"{found} times and the manifest says {count['violations_after']}"
+            faults.append(f"it breaks the rule {rule.sentence!r} {told}")
+    return faults
 
 
 def _as_cohort(table: pa.Table, schema: TableSchema) -> tuple[pd.DataFrame, TableSchema]:
     """Return a part and its schema as the checks of a cohort table take them.
 
-    A cohort may be mended where it is out of bounds, a release may not.
+    A cohort may be mended where it is out of bounds, a release may not. Rules are compared with the manifest instead.
     """
     frame = table.to_pandas()
     frame = frame.astype({name: object for name in frame.select_dtypes("category").columns})
     columns = tuple(column.model_copy(update={"out_of_bounds": "error"}) for column in schema.columns)
-    return frame, schema.model_copy(update={"columns": columns})
+    rules = tuple(rule.model_copy(update={"on_table": "warn"}) for rule in schema.rules)
+    return frame, schema.model_copy(update={"columns": columns, "rules": rules})
 
 
 def _cohort_faults(cohort: Cohort) -> list[str]:
@@ -216,29 +249,31 @@ def _recompute(release: Path, manifest: dict[str, Any], count: int, run: Path, f
     }  # computed in the precision of the release
     exact = not environment_differences(manifest, now) and not manifest["mixed"]
     blocks = sorted({patient // manifest["block"] for patient in patients})
-    counted: list[tuple[int, dict[str, int]]] = []
+    counted: list[tuple[int, MadeBlock]] = []
     for block in blocks:
         n_kept = min(manifest["block"], manifest["patients"] - block * manifest["block"])
         try:
-            again, counts = make_block(source, manifest, block, n_kept)
+            made = make_block(source, manifest, block, n_kept)
         except Hg3Error as error:
             found.faults.append(f"block {block} could not be computed anew: {error}")
             return
-        _compare(_released_block(release, manifest, block, n_kept), again, block, exact, found)
-        counted.append((block // manifest["part_blocks"], counts))
+        _compare(_released_block(release, manifest, block, n_kept), made.table, block, exact, found)
+        counted.append((block // manifest["part_blocks"], made))
         found.recomputed_patients += n_kept
     if exact:
         found.faults += _count_faults(manifest, counted)
     found.recomputed_equal = "bytes" if exact else f"{CELL_SHARE:.0%} of cells within tolerance"
 
 
-def _count_faults(manifest: dict[str, Any], counted: list[tuple[int, dict[str, int]]]) -> list[str]:
+def _count_faults(manifest: dict[str, Any], counted: list[tuple[int, MadeBlock]]) -> list[str]:
     """Return which parts, of those computed anew as a whole, say other guardrail counts than came out again."""
     faults = []
     for part, entry in enumerate(manifest["parts"]):
-        blocks = [counts for number, counts in counted if number == part]
+        blocks = [made for number, made in counted if number == part]
         if len(blocks) == -(-entry["patients"] // manifest["block"]):
-            wrong = [key for key in blocks[0] if sum(counts[key] for counts in blocks) != entry.get(key)]
+            wrong = [key for key in blocks[0].counts if sum(made.counts[key] for made in blocks) != entry.get(key)]
+            rules = [asdict(rule) for rule in total([made.rules for made in blocks])]
+            wrong += ["rules"] if rules != entry.get("rules", []) else []
             faults += [f"{entry['file']}: the manifest's counts are not what comes out again: {wrong}"] if wrong else []
     return faults
 

@@ -9,9 +9,9 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,7 +34,8 @@ from hg3.release.plan import (
     part_name,
 )
 from hg3.sampling.generate import Sample, block_range, sample_patients
-from hg3.table.decoding import arrow_schema, decode
+from hg3.table.decoding import arrow_schema, decode_counted
+from hg3.table.enforcement import RuleCount, total
 from hg3.training.device import autocast, default_device
 
 Report = Callable[[dict[str, Any]], None]
@@ -181,7 +182,7 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
     """Sample, decode and write one part, a row group a block; return what the manifest says of it."""
     plan, path = making.plan, making.release / part_name(part)
     first_block = part * plan["part_blocks"]
-    entry = {
+    entry: dict[str, Any] = {
         "file": part_name(part),
         "first_patient": first_block * plan["block"],
         "patients": 0,
@@ -190,6 +191,7 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
         "attempts": 0,
     }
     schema = arrow_schema(making.source.recipe.encoder.released_schema())
+    rules = [RuleCount() for _ in making.source.recipe.schema.rules]
     with (
         disk.atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
@@ -198,26 +200,39 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
             count = min(plan["block"], plan["patients"] - block * plan["block"])
             if count <= 0:
                 break
-            table, counts = make_block(making.source, plan, block, count)
-            writer.write_table(table, row_group_size=max(table.num_rows, 1))
-            entry["patients"], entry["rows"] = entry["patients"] + count, entry["rows"] + table.num_rows
-            entry |= {key: entry[key] + number for key, number in counts.items()}
+            block_made = make_block(making.source, plan, block, count)
+            rows = block_made.table.num_rows
+            writer.write_table(block_made.table, row_group_size=max(rows, 1))
+            entry["patients"], entry["rows"] = entry["patients"] + count, entry["rows"] + rows
+            entry |= {key: entry[key] + number for key, number in block_made.counts.items()}
+            rules = total([rules, block_made.rules])
             making.report({"patients": made + entry["patients"], "of": share})
-    return {**entry, "sha256": disk.sha256_of(path)}
+    return {**entry, "rules": [asdict(rule) for rule in rules], "sha256": disk.sha256_of(path)}
 
 
-def make_block(source: Source, plan: dict[str, Any], block: int, count: int) -> tuple[pa.Table, dict[str, int]]:
-    """Return the first `count` patients of a block as a table, and what the guardrail did for them.
+class MadeBlock(NamedTuple):
+    """The patients of a block as a table, and what was done for them.
 
-    "moved" counts entries, "attempts" how often they were sampled.
+    In `counts`, "moved" counts entries that the guardrail moved, "attempts" how often patients were sampled; `rules`
+    says what each rule took.
     """
+
+    table: pa.Table
+    counts: dict[str, int]
+    rules: list[RuleCount]
+
+
+def make_block(source: Source, plan: dict[str, Any], block: int, count: int) -> MadeBlock:
+    """Return the first `count` patients of a block."""
     encoder, patients = source.recipe.encoder, block_range(block, plan["block"])
     condition = condition_of(plan, encoder, patients, source.device)
     with autocast(plan["precision"], source.device):
         sample: Sample = sample_patients(source.network, patients, source.sampler(plan), condition)
     numbers = torch.arange(patients.start, patients.start + count).numpy()
-    decoded = decode(sample.x_static[:count].numpy(), sample.x_dynamic[:count].numpy(), numbers, encoder)
-    return decoded, {key: int(getattr(sample, key)[:count].sum()) for key in ("moved", "attempts")}
+    x_static, x_dynamic = (x[:count].numpy() for x in (sample.x_static, sample.x_dynamic))
+    decoded, rules = decode_counted(x_static, x_dynamic, numbers, encoder)
+    counts = {key: int(getattr(sample, key)[:count].sum()) for key in ("moved", "attempts")}
+    return MadeBlock(decoded, counts, rules)
 
 
 def _complete(making: Making) -> bool:
@@ -257,7 +272,9 @@ def _write_texts(making: Making, entries: list[dict[str, Any]]) -> None:
     schema = making.source.recipe.encoder.released_schema()
     moved, attempts = (sum(entry[key] for entry in entries) for key in ("moved", "attempts"))
     accepted = making.plan["patients"]
-    guardrail = {"moved": moved, "nonfinite": 0, "attempts": attempts, "rejected": attempts - accepted}
+    guardrail: dict[str, Any] = {"moved": moved, "nonfinite": 0, "attempts": attempts, "rejected": attempts - accepted}
+    counts = total([[RuleCount(**rule) for rule in entry["rules"]] for entry in entries])
+    guardrail["rules"] = [{"rule": r.sentence, **asdict(c)} for r, c in zip(schema.rules, counts, strict=True)]
     rows = sum(entry["rows"] for entry in entries)
     noted = disk.read_json(making.notes / PLAN, "a release in the making")
     mixed = [disk.read_json(p, "a release in the making") for p in sorted(making.notes.glob("mixed-*.json"))]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hg3.errors import TableError
+from hg3.table.binning import bin_visits
 from hg3.table.cells import as_numbers, as_texts, learned_codes, not_numbers, typed
 from hg3.table.read import read_table
 from hg3.table.schema import (
@@ -18,6 +19,7 @@ from hg3.table.schema import (
     canonical_code,
     load_schema,
 )
+from hg3.table.violations import Cells, counted, violations
 
 SHOWN_POSITIONS = 5
 SHOWN_NAMES = 10
@@ -50,21 +52,28 @@ class Cohort:
 
 @dataclass
 class Findings:
-    """What a check found: `errors` end the job, `warnings` are told."""
+    """What a check found: `errors` end the job, `warnings` are told.
+
+    `kept` are the positions of the rows that binning left, where it left some out.
+    """
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    kept: np.ndarray | None = None
 
     def rows(self, bad: np.ndarray, sentence: str, advice: str) -> np.ndarray:
         """Add an error if any row is `bad`: count, `sentence`, positions, `advice`; return `bad`."""
         if bad.any():
-            self.errors.append(f"{sentence.format(n=int(bad.sum()))} ({_positions(bad)}); {advice}")
+            self.errors.append(f"{sentence.format(n=int(bad.sum()))} ({self._positions(bad)}); {advice}")
         return bad
 
+    def _positions(self, bad: np.ndarray) -> str:
+        """Return where `bad` is true as row positions; row 1 is the first below the header."""
+        rows = np.flatnonzero(bad)
+        return _shown_positions((rows if self.kept is None else self.kept[rows]) + 1)
 
-def _positions(bad: np.ndarray) -> str:
-    """Return where `bad` is true as row positions; row 1 is the first below the header."""
-    rows = np.flatnonzero(bad) + 1
+
+def _shown_positions(rows: np.ndarray) -> str:
     shown = ", ".join(str(r) for r in rows[:SHOWN_POSITIONS])
     more = f" and {len(rows) - SHOWN_POSITIONS} more" if len(rows) > SHOWN_POSITIONS else ""
     return f"row{'s' if len(rows) > 1 else ''} {shown}{more}"
@@ -83,6 +92,13 @@ def check_table(frame: pd.DataFrame, schema: TableSchema, to_learn_from: bool = 
         found.errors.append("the table holds no rows; it needs at least one row a patient")
         return None, found
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    if schema.bin is not None:
+        frame, found.kept, superseded = bin_visits(frame, schema)
+        if superseded:
+            found.warnings.append(
+                f"{superseded} rows share a bin of {schema.bin:g} {schema.step}s with a later one of their patient, "
+                "which is kept; they are left out"
+            )
     present = _check_columns(list(frame.columns), schema, found)
     patients, patient_index = _check_patients(frame, schema, present, found)
     time_index = _check_times(frame, schema, present, found)
@@ -102,9 +118,10 @@ def check_table(frame: pd.DataFrame, schema: TableSchema, to_learn_from: bool = 
             found.errors.append(f"column {name!r} has no usable cell; take it out of the schema")
         elif usable.any() or schema.by_name[name].missing == "never":
             _check_values(values[name], asked, patient_index, schema.by_name[name], found)
-    if found.errors:
-        return None, found
-    return Cohort(schema, patients, patient_index, time_index, values, categories), found
+    if not found.errors:
+        cohort = Cohort(schema, patients, patient_index, time_index, values, categories)
+        _check_rules(cohort, found)
+    return (None if found.errors else cohort), found
 
 
 def check(table: str | Path, schema: str | Path) -> Findings:
@@ -185,7 +202,11 @@ def _check_times(frame: pd.DataFrame, schema: TableSchema, present: set[str], fo
         f"count {schema.step}s from the start of each record, or drop the rows",
     )
     uneven = ~unreadable & (number != np.round(number))
-    found.rows(uneven, f"column {name!r} has {{n}} times that are not whole {schema.step}s", "bin them first")
+    found.rows(
+        uneven,
+        f"column {name!r} has {{n}} times that are not whole {schema.step}s",
+        "bin them first, or set `bin` and `within` of the schema",
+    )
     outside = ~unreadable & ~uneven & ((number < schema.first_time) | (number > last))
     found.rows(
         outside,
@@ -269,6 +290,38 @@ def counting_cells(name: str, values: dict[str, np.ndarray], schema: TableSchema
     if indicator is None or indicator not in values:
         return np.ones(len(values[name]), bool)
     return values[indicator] == 1
+
+
+def cells_of(cohort: Cohort, names: Sequence[str]) -> Cells:
+    """Return some columns of a cohort on its grid, as rules take them; masked cells have no value."""
+    shape = (cohort.n_patients, cohort.schema.length)
+    has_row = np.zeros(shape, bool)
+    has_row[cohort.patient_index, cohort.time_index] = True
+    grids = {}
+    for name in names:
+        column, values = cohort.schema.by_name[name], cohort.values[name]
+        seen = counting_cells(name, cohort.values, cohort.schema) & ~missing_cells(values)
+        grids[name] = np.full((shape[0], 1) if column.static else shape, np.nan)
+        time = 0 if column.static else cohort.time_index[seen]
+        grids[name][cohort.patient_index[seen], time] = values[seen]
+    return Cells(grids, has_row)
+
+
+def _check_rules(cohort: Cohort, found: Findings) -> None:
+    """Tell where the table breaks a rule: a warning, or an error if the rule says so."""
+    for rule in cohort.schema.rules:
+        broken, could = violations(rule, cells_of(cohort, rule.columns), cohort.schema.by_name)
+        if not broken.any():
+            continue
+        of = counted(rule, cohort.schema.by_name)
+        said = f"the rule {rule.sentence!r} is broken by {int(broken.sum())} of the {int(could.sum())} {of} it is about"
+        rows = np.broadcast_to(broken, (cohort.n_patients, cohort.schema.length))[
+            cohort.patient_index, cohort.time_index
+        ]
+        if rule.on_table == "error":
+            found.rows(rows, f"{said}, on {{n}} rows", 'mend them, or set on_table = "warn" for the rule')
+        else:
+            found.warnings.append(f"{said} ({broken.sum() / could.sum():.2%}); a release will keep it")
 
 
 def _check_values(values: np.ndarray, asked: np.ndarray, patient: np.ndarray, column: Column, found: Findings) -> None:

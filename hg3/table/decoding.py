@@ -1,11 +1,14 @@
-"""Samples back to a table: clinical units, codes, missing cells, record lengths."""
+"""Samples back to a table: clinical units, codes, missing cells, record lengths, rules."""
 
 import numpy as np
 import pyarrow as pa
 
 from hg3.layout import Block
 from hg3.table.encoding import Encoder, FittedColumn
+from hg3.table.enforcement import Enforcer, RuleCount
+from hg3.table.rules import ForbiddenRule
 from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, Code, TableSchema
+from hg3.table.violations import Cells
 
 SMALLEST_PROBABILITY = 1e-6  # a softmax may round to 0; its logarithm must stay finite
 
@@ -18,23 +21,70 @@ def decode(x_static: np.ndarray, x_dynamic: np.ndarray, patient: np.ndarray, enc
     x_static : float32, shape (N, S); x_dynamic : float32, shape (N, C, L), model space.
     patient : int64, shape (N,), the ids to write.
     """
+    return decode_counted(x_static, x_dynamic, patient, encoder)[0]
+
+
+def decode_counted(
+    x_static: np.ndarray, x_dynamic: np.ndarray, patient: np.ndarray, encoder: Encoder
+) -> tuple[pa.Table, list[RuleCount]]:
+    """Return what `decode` does, and for each rule of the schema what keeping it took."""
     x = {True: x_static[:, :, None], False: x_dynamic}
     blocks = {
         static: {b.name: b for b in part}
         for static, part in ((True, encoder.layout.static), (False, encoder.layout.dynamic))
     }
     kept = _rows(x_dynamic, blocks[False])
+    missing = {f.column.name: _missing(x, blocks, f, encoder) for f in encoder.columns}
+    values = {
+        f.column.name: _values(x[f.column.static], blocks[f.column.static].get(f.column.name), f)
+        for f in encoder.columns
+    }
+    enforcer = Enforcer(encoder.schema, _decimals(encoder), _scores(x, blocks, encoder))
+    kept, values, counts = _with_rules(kept, values, missing, enforcer)
     numbers, times = np.nonzero(kept)
     schema = encoder.schema
     columns = {schema.patient: pa.array(patient[numbers]), schema.time: _times(times, schema)}
-    missing = {f.column.name: _missing(x, blocks, f, encoder) for f in encoder.columns}
     for fitted in encoder.columns:
-        static, name = fitted.column.static, fitted.column.name
-        values = _values(x[static], blocks[static].get(name), fitted)
-        absent = np.broadcast_to(missing[name], kept.shape)[numbers, times]
-        values = np.broadcast_to(values, kept.shape)[numbers, times]
-        columns[name] = _column(values, absent, fitted)
-    return pa.table(columns, schema=arrow_schema(encoder.released_schema()))
+        name = fitted.column.name
+        absent, cells = (np.broadcast_to(a[name], kept.shape)[numbers, times] for a in (missing, values))
+        columns[name] = _column(cells, absent, fitted)
+    return pa.table(columns, schema=arrow_schema(encoder.released_schema())), counts
+
+
+def _with_rules(
+    kept: np.ndarray, values: dict[str, np.ndarray], missing: dict[str, np.ndarray], enforcer: Enforcer
+) -> tuple[np.ndarray, dict[str, np.ndarray], list[RuleCount]]:
+    """Return rows and values as the rules of the schema want them, and the counts."""
+    named = {name for rule in enforcer.schema.rules for name in rule.columns}
+    ruled = {}
+    for name in named:
+        there = ~missing[name] if enforcer.schema.by_name[name].static else ~missing[name] & kept
+        ruled[name] = np.where(there, values[name], np.nan)
+    cells, counts = enforcer.enforce(Cells(ruled, kept))
+    for name, cell in cells.values.items():
+        there = ~np.isnan(cell)
+        values[name] = np.where(there, cell, values[name]).astype(values[name].dtype)
+    return cells.has_row, values, counts
+
+
+def _decimals(encoder: Encoder) -> dict[str, int]:
+    """Return the decimals of the real columns that have some; a constant may have none."""
+    released = encoder.released_schema().columns
+    return {column.name: column.decimals for column in released if column.is_real and column.decimals is not None}
+
+
+def _scores(x: dict[bool, np.ndarray], blocks: dict[bool, dict[str, Block]], encoder: Encoder) -> dict[str, np.ndarray]:
+    """Return how probable each code is, (N, codes, L or 1), by column that gives way under a rule.
+
+    A constant column has no block; its codes are all alike.
+    """
+    scores = {}
+    for name in {rule.columns[-1] for rule in encoder.schema.rules if isinstance(rule, ForbiddenRule)}:
+        column = encoder.schema.by_name[name]
+        block, of = blocks[column.static].get(name), x[column.static]
+        n, _, length = of.shape
+        scores[name] = of[:, block.channels] if block else np.zeros((n, len(column.categories or ()), length))
+    return scores
 
 
 def arrow_schema(schema: TableSchema) -> pa.Schema:

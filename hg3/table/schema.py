@@ -12,12 +12,14 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hg3.errors import SchemaError
+from hg3.table.rules import Rule, check_rules
 
 FORMAT = 1
 Code = int | str
 WHOLE_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.0*)?")
 LARGEST_CODE = 2**63 - 1
 LARGEST_REAL = 1e30  # far beyond any measurement; the codes that some programs write for "missing" lie above
+LARGEST_BIN = 1e6  # units of a step
 FIRST_TIME_LIMIT = 2**31 - 100_001  # with the longest grid on top, a time still fits the 32 bits of a release
 
 # The blocks that encoding adds to the columns; no column may take their names.
@@ -139,6 +141,11 @@ class Column(BaseModel):
     def is_real(self) -> bool:
         return self.kind == "real"
 
+    def position(self, code: Code) -> int:
+        """Return the position of `code` in the categories, -1 if it is none of them."""
+        codes = [canonical_code(known) for known in self.categories or ()]
+        return codes.index(canonical_code(code)) if canonical_code(code) in codes else -1
+
 
 class RewardTerm(BaseModel):
     """One term of the reward of a transition: `weight` times the (natural log of the) column's next value."""
@@ -156,8 +163,12 @@ class TableSchema(BaseModel):
     Parameters
     ----------
     patient, time : the columns that name the patient and the time, whole numbers of `step`.
+    bin, within : visits at any time are put on a grid of steps that are `bin` wide, in units of `step`. The time
+        column then counts bins, and the real column `within`, which hg3 makes, holds the time since the bin's start:
+        time x bin + within is the time again. A table that has the column `within` is binned already.
     length : number of times of the grid; a record holds times `first_time` to `first_time + length - 1`.
     columns : what is modelled, in the order of the release.
+    rules : what holds between cells of a patient, see `hg3.table.rules`; a release keeps them.
     ignore : columns of the table that are left out on purpose; any other unknown column is an error.
     """
 
@@ -172,9 +183,25 @@ class TableSchema(BaseModel):
     step: Literal["minute", "hour", "day", "week", "month", "year", "visit"]
     first_time: int = Field(default=0, ge=-FIRST_TIME_LIMIT, le=FIRST_TIME_LIMIT)
     length: int = Field(ge=1, le=100_000)
+    bin: float | None = Field(default=None, gt=0, le=LARGEST_BIN, allow_inf_nan=False)
+    within: str = ""
     columns: tuple[Column, ...] = Field(min_length=1)
     reward: tuple[RewardTerm, ...] = ()
+    rules: tuple[Rule, ...] = ()
     ignore: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _column_within(cls, data: Any) -> Any:
+        """Add the column `within` where the schema names it and does not describe it itself."""
+        if not isinstance(data, dict) or not isinstance(data.get("within"), str) or not data["within"]:
+            return data
+        width, columns = data.get("bin"), data.get("columns")
+        if not isinstance(width, int | float) or not 0 < width <= LARGEST_BIN:
+            return data
+        if not isinstance(columns, list | tuple) or data["within"] in map(_name_of, columns):
+            return data
+        return {**data, "columns": [_offset_column(data["within"], float(width), data.get("step", "")), *columns]}
 
     @model_validator(mode="before")
     @classmethod
@@ -197,7 +224,25 @@ class TableSchema(BaseModel):
             if column.indicates:
                 self._check_partner(column)
         self._check_block_names()
+        self._check_bin()
+        check_rules(self.rules, self.by_name)
         return self
+
+    def _check_bin(self) -> None:
+        if (self.bin is None) != (self.within == ""):
+            raise ValueError(
+                "has one of `bin` and `within`; give the width of a step and the name of the column within"
+            )
+        if self.bin is None:
+            return
+        column = self.by_name[self.within]
+        if not column.is_real or column.static or column.missing != "never" or column.decimals is None:
+            raise ValueError(
+                f"has column {self.within!r} for the time within a bin, which must be real, not static, never missing "
+                "and with `decimals`; leave it out and hg3 adds it"
+            )
+        if not (column.bounds[0] == 0 and column.bounds[1] < self.bin):
+            raise ValueError(f"has column {self.within!r} with bounds that are not from 0 to less than {self.bin:g}")
 
     def _check_partner(self, column: Column) -> None:
         partner = self.by_name.get(column.indicates or "")
@@ -233,6 +278,21 @@ class TableSchema(BaseModel):
         """Return the schema as TOML that `load_schema` reads back to an equal schema."""
         content = self.model_dump(mode="python", exclude_defaults=True, exclude_none=True)
         return tomli_w.dumps({"format": self.format} | content)
+
+
+def _name_of(column: Any) -> Any:
+    return column.get("name") if isinstance(column, dict) else getattr(column, "name", None)
+
+
+def _offset_column(name: str, width: float, unit: str) -> dict[str, Any]:
+    """Return the column that holds the time since the start of a bin, a thousand values or more wide."""
+    exponent = Decimal(repr(width)).normalize().as_tuple().exponent
+    decimals = min(max(-int(exponent), 0) + 3, 9)
+    described = f"Time since the start of the bin, which is {width:g} {unit}s wide"
+    bounds = (0.0, round(width - 10.0**-decimals, decimals))
+    return {"name": name, "kind": "real", "unit": f"{unit}s", "decimals": decimals, "bounds": bounds} | {
+        "description": described
+    }
 
 
 def shipped_schemas() -> list[str]:

@@ -1,0 +1,50 @@
+"""Visits at any time, put on a grid: which bin, and when within it."""
+
+import numpy as np
+import pandas as pd
+
+from hg3.table.cells import as_numbers, as_texts
+from hg3.table.schema import TableSchema
+
+SAME_TIME = 9  # decimals of a bin: 0.3 lies at the start of the fourth bin of 0.1, whatever floats make of it
+
+
+def bin_visits(frame: pd.DataFrame, schema: TableSchema) -> tuple[pd.DataFrame, np.ndarray | None, int]:
+    """Return the table with times as numbers of bins and the column `within`, its rows' positions, how many it lost.
+
+    Of several visits of a patient in one bin the last stays. Visits at the very same time all stay: they are an error
+    that the checks tell. A table that has the column `within` is binned already and comes back as it is.
+    """
+    names = list(frame.columns)
+    if schema.within in names:
+        return frame, None, 0
+    if names.count(schema.time) != 1:  # the checks tell
+        return frame.assign(**{schema.within: 0.0}), None, 0
+    time = as_numbers(frame[schema.time])
+    number, offset = bins_of(time, schema)
+    kept = np.flatnonzero(~_superseded(frame, time, number, schema))
+    binned = frame.assign(**{schema.time: number, schema.within: offset}).iloc[kept].reset_index(drop=True)
+    return binned, kept, len(frame) - len(kept)
+
+
+def _superseded(frame: pd.DataFrame, time: np.ndarray, number: np.ndarray, schema: TableSchema) -> np.ndarray:
+    """Return which rows have a later one of their patient in their bin; none where no patient is named."""
+    if list(frame.columns).count(schema.patient) != 1:
+        return np.zeros(len(frame), bool)
+    patient, _ = as_texts(frame[schema.patient])
+    latest = pd.Series(time).groupby([patient, number]).transform("max").to_numpy()
+    return (time < latest) & (patient >= 0)
+
+
+def bins_of(time: np.ndarray, schema: TableSchema) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bin of each time and the time since its start, float64, on the decimals of the column `within`.
+
+    Parameters
+    ----------
+    time : float64, in units of the schema's step; time 0 is the start of bin 0.
+    """
+    column, width = schema.by_name[schema.within], float(schema.bin or 1.0)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite times stay so
+        number = np.floor(np.round(time / width, SAME_TIME))
+        offset = np.round(time - number * width, column.decimals or 0)
+    return number, np.nan_to_num(np.clip(offset, *column.bounds), nan=0.0)

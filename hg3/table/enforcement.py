@@ -1,0 +1,160 @@
+"""Samples made to keep the rules of their schema: each patient by itself, without chance."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from hg3.table.codecs import round_inward
+from hg3.table.rules import AbsorbingRule, EndsRule, ForbiddenRule, MonotoneRule, OrderRule, Rule
+from hg3.table.schema import TableSchema
+from hg3.table.violations import Cells, violations
+
+MORE_ROUNDS = 20  # than there are rules; those that can hold together mostly settle in two or three
+
+
+@dataclass(frozen=True)
+class RuleCount:
+    """What became of one rule: where it could be broken, where it was before and after, and what that took.
+
+    `eligible` and both `violations` count rows or cells (patients, if the rule is about static columns), as
+    `violations.violations` says; `rows_dropped` are those after an end.
+    """
+
+    eligible: int = 0
+    violations_before: int = 0
+    cells_changed: int = 0
+    rows_dropped: int = 0
+    violations_after: int = 0
+
+    def __add__(self, other: "RuleCount") -> "RuleCount":
+        mine, others = asdict(self), asdict(other)
+        return RuleCount(**{key: mine[key] + others[key] for key in mine})
+
+
+def total(counts: list[list[RuleCount]]) -> list[RuleCount]:
+    """Return the sums over blocks or parts of the counts of each rule."""
+    return [sum(of_rule, RuleCount()) for of_rule in zip(*counts, strict=True)]
+
+
+@dataclass(frozen=True)
+class Enforcer:
+    """The rules of a schema and what keeping them needs to know of a sample.
+
+    Parameters
+    ----------
+    decimals : by real column, those of the release.
+    scores : by column that gives way, how probable each code is, float, shape (N, codes, L), or (N, codes, 1).
+    """
+
+    schema: TableSchema
+    decimals: Mapping[str, int]
+    scores: Mapping[str, np.ndarray]
+
+    def enforce(self, cells: Cells) -> tuple[Cells, list[RuleCount]]:
+        """Return the cells with every rule kept, and a count for each rule.
+
+        A patient is changed only where a rule is broken. Rules are applied in turn until all are kept; what then is
+        still broken, because rules contradict each other, is counted.
+        """
+        counts = [RuleCount(*self._count(rule, cells)) for rule in self.schema.rules]
+        for _ in range(len(self.schema.rules) + MORE_ROUNDS):
+            settled = True
+            for number, rule in enumerate(self.schema.rules):
+                broken, _ = violations(rule, cells, self.schema.by_name)
+                if broken.any():
+                    settled, before = False, cells
+                    cells = self._mended(rule, cells, broken)
+                    counts[number] += _difference(rule, before, cells)
+            if settled:
+                break
+        after = [self._count(rule, cells)[1] for rule in self.schema.rules]
+        return cells, [replace(c, violations_after=n) for c, n in zip(counts, after, strict=True)]
+
+    def _count(self, rule: Rule, cells: Cells) -> tuple[int, int]:
+        broken, could = violations(rule, cells, self.schema.by_name)
+        return int(could.sum()), int(broken.sum())
+
+    def _mended(self, rule: Rule, cells: Cells, broken: np.ndarray) -> Cells:
+        """Return the cells changed where `rule` is broken, bool as `violations` gives it."""
+        match rule:
+            case OrderRule():
+                changed = self._sorted(rule, cells, broken)
+            case ForbiddenRule():
+                changed = self._given_way(rule, cells, broken)
+            case MonotoneRule(column=name, direction=direction):
+                accumulate = np.fmax.accumulate if direction == "increasing" else np.fmin.accumulate
+                changed = {name: np.where(broken, accumulate(cells.values[name], axis=1), cells.values[name])}
+            case AbsorbingRule(column=name, code=code):
+                position = self.schema.by_name[name].position(code)
+                changed = {name: np.where(broken, position, cells.values[name])}
+            case EndsRule():
+                return _cut(cells, cells.has_row & ~broken, self.schema)
+        return Cells(cells.values | changed, cells.has_row)
+
+    def _sorted(self, rule: OrderRule, cells: Cells, broken: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns with their values sorted in each broken row; empty cells stay empty.
+
+        They are rounded to the coarsest decimals among them, which suit every column. Bounds rise along the order, so
+        that each value fits its new column.
+        """
+        values = np.stack([cells.values[name][broken] for name in rule.columns])
+        there = ~np.isnan(values)
+        rank = np.maximum(there.cumsum(axis=0) - 1, 0)
+        values = np.where(there, np.take_along_axis(np.sort(values, axis=0), rank, axis=0), np.nan)
+        decimals = min((self.decimals[name] for name in rule.columns if name in self.decimals), default=9)
+        out = {}
+        for name, value in zip(rule.columns, values, strict=True):
+            out[name] = cells.values[name].copy()
+            out[name][broken] = round_inward(value, decimals, self.schema.by_name[name].bounds)
+        return out
+
+    def _given_way(self, rule: ForbiddenRule, cells: Cells, broken: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the column named last with its most probable code that no rule forbids in each broken row.
+
+        Where every code breaks some rule, one that breaks only rules in which other columns give way is taken.
+        """
+        name = rule.columns[-1]
+        score = np.moveaxis(self.scores[name], 1, -1)[broken]
+        order = np.argsort(np.argsort(score, axis=1, kind="stable"), axis=1).astype(np.float64)  # ranks, no infinities
+        banned = self._banned(name, cells, broken, lambda other: other.columns[-1] == name)
+        disliked = self._banned(name, cells, broken, lambda other: other.columns[-1] != name)
+        order -= np.where(disliked, score.shape[1], 0)
+        order[banned] = -np.inf
+        current = cells.values[name].copy()
+        current[broken] = np.where(banned.all(axis=1), current[broken], order.argmax(axis=1))
+        return {name: current}
+
+    def _banned(
+        self, name: str, cells: Cells, broken: np.ndarray, counts: Callable[[ForbiddenRule], bool]
+    ) -> np.ndarray:
+        """Return which codes of column `name` complete a combination whose rule `counts`, bool (cells, codes)."""
+        columns = self.schema.by_name
+        banned = np.zeros((int(broken.sum()), len(columns[name].categories or ())), bool)
+        for rule in self.schema.rules:
+            if not isinstance(rule, ForbiddenRule) or name not in rule.codes or not counts(rule):
+                continue
+            rest = np.ones_like(broken)
+            for other, code in rule.codes.items():
+                if other != name:
+                    rest = rest & (cells.values[other] == columns[other].position(code))
+            if rest.shape == broken.shape:  # else a static column among moving ones, of which one gives way
+                banned[rest[broken], columns[name].position(rule.codes[name])] = True
+        return banned
+
+
+def _cut(cells: Cells, has_row: np.ndarray, schema: TableSchema) -> Cells:
+    """Return the cells with the rows `has_row` only."""
+    values = {
+        name: value if schema.by_name[name].static else np.where(has_row, value, np.nan)
+        for name, value in cells.values.items()
+    }
+    return Cells(values, has_row)
+
+
+def _difference(rule: Rule, before: Cells, after: Cells) -> RuleCount:
+    """Return how many cells of the rule's columns and how many rows its application changed."""
+    if isinstance(rule, EndsRule):
+        return RuleCount(rows_dropped=int((before.has_row & ~after.has_row).sum()))
+    pairs = [(before.values[name], after.values[name]) for name in rule.columns]
+    return RuleCount(cells_changed=sum(int((~np.isnan(b) & (b != a)).sum()) for b, a in pairs))

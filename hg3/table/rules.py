@@ -1,0 +1,191 @@
+"""Rules between the cells of a patient, as a schema states them: what they say, and which sets of them can hold."""
+
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Code = int | str
+
+
+class _Rule(BaseModel):
+    """What all rules share: whether a real table that breaks one is told or refused; a release never breaks one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    on_table: Literal["warn", "error"] = "warn"
+
+
+class OrderRule(_Rule):
+    """Within a row, each of the real `columns` that has a value is at most the next one that has one."""
+
+    kind: Literal["order"]
+    columns: tuple[str, ...] = Field(min_length=2)
+
+    @property
+    def sentence(self) -> str:
+        return " <= ".join(self.columns)
+
+
+class ForbiddenRule(_Rule):
+    """No row has all of these codes, by column; of a sample that does, the column named last gives way."""
+
+    kind: Literal["forbidden"]
+    codes: dict[str, Code] = Field(min_length=2)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.codes)
+
+    @property
+    def sentence(self) -> str:
+        return "never " + " with ".join(f"{name} = {code}" for name, code in self.codes.items())
+
+
+class MonotoneRule(_Rule):
+    """A patient's values of `column`, real or ordinal, only rise or only fall; empty cells are passed over."""
+
+    kind: Literal["monotone"]
+    column: str
+    direction: Literal["increasing", "decreasing"]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.column} never {'falls' if self.direction == 'increasing' else 'rises'}"
+
+
+class AbsorbingRule(_Rule):
+    """Once a patient's `column` has `code`, its later values are that code too."""
+
+    kind: Literal["absorbing"]
+    column: str
+    code: Code
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.column} stays {self.code}"
+
+
+class EndsRule(_Rule):
+    """A patient has no row after the first one whose `column` has `code`."""
+
+    kind: Literal["ends"]
+    column: str
+    code: Code
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def sentence(self) -> str:
+        return f"no row after {self.column} = {self.code}"
+
+
+Rule = Annotated[OrderRule | ForbiddenRule | MonotoneRule | AbsorbingRule | EndsRule, Field(discriminator="kind")]
+
+
+def check_rules(rules: tuple[Rule, ...], columns: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the rules fit `columns`, the schema's `Column`s by name, and can hold together."""
+    sentences = [rule.sentence for rule in rules]
+    for rule in rules:
+        if sentences.count(rule.sentence) > 1:
+            raise ValueError(f"has the rule {rule.sentence!r} twice")
+        fault = next(_faults(rule, columns), None)
+        if fault:
+            raise ValueError(f"has the rule {rule.sentence!r}, {fault}")
+    _check_order(rules)
+    _check_directions(rules)
+    _check_givers(rules, columns)
+
+
+def _faults(rule: Rule, columns: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what of a rule does not fit the columns."""
+    unknown = [name for name in rule.columns if name not in columns]
+    if unknown:
+        yield f"which names {unknown}, not among its columns"
+    used = [columns[name] for name in rule.columns if name in columns]
+    match rule:
+        case OrderRule():
+            yield from _order_faults(rule, used)
+        case MonotoneRule():
+            if any(c.kind not in ("real", "ordinal") for c in used):
+                yield "whose column is neither real nor ordinal, so nothing in it rises or falls"
+        case ForbiddenRule():
+            yield from _code_faults(rule.codes, used)
+            if used[-1].static and not all(c.static for c in used):
+                yield "whose last column gives way and is static while others are not; name another one last"
+        case AbsorbingRule() | EndsRule():
+            yield from _code_faults({rule.column: rule.code}, used)
+    if not isinstance(rule, OrderRule | ForbiddenRule) and used[0].static:
+        yield "whose column is static, while the rule is about time"
+    if isinstance(rule, ForbiddenRule | AbsorbingRule) and used[-1].masks:
+        yield f"which would change {used[-1].name!r}, and that says whether another column counts"
+
+
+def _order_faults(rule: OrderRule, used: list[Any]) -> Iterator[str]:
+    if len(set(rule.columns)) < len(rule.columns):
+        yield "which names a column twice"
+    if not all(c.is_real for c in used):
+        yield "which orders columns that are not all real"
+    if len({c.static for c in used}) > 1:
+        yield "which orders static columns with others; order static ones among themselves"
+    for side in (0, 1):  # sorting a row then keeps every value inside the bounds of its column
+        ends = [c.bounds[side] for c in used]
+        if ends != sorted(ends):
+            yield "whose columns have bounds that do not rise along it; order the lowest and the highest ones too"
+
+
+def _code_faults(codes: Mapping[str, Code], used: list[Any]) -> Iterator[str]:
+    for column in used:
+        if column.categories is None:
+            yield f"whose column {column.name!r} lists no `categories`; a rule needs them listed"
+        elif column.position(codes[column.name]) < 0:
+            yield f"whose code {codes[column.name]!r} is not among the categories of {column.name!r}"
+
+
+def _check_order(rules: tuple[Rule, ...]) -> None:
+    before: dict[str, list[str]] = {}
+    for rule in rules:
+        if isinstance(rule, OrderRule):
+            for low, high in zip(rule.columns, rule.columns[1:], strict=False):
+                before.setdefault(high, []).append(low)
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError as error:
+        raise ValueError(f"has order rules that go in a circle: {' <= '.join(error.args[1])}") from None
+
+
+def _check_directions(rules: tuple[Rule, ...]) -> None:
+    monotone = [rule.column for rule in rules if isinstance(rule, MonotoneRule)]
+    for name in monotone:
+        if monotone.count(name) > 1:
+            raise ValueError(f"has column {name!r} both rising and falling; state one direction")
+
+
+def _check_givers(rules: tuple[Rule, ...], columns: Mapping[str, Any]) -> None:
+    """Refuse a forbidden rule whose last column has no code to give way to."""
+    held = {rule.column for rule in rules if isinstance(rule, MonotoneRule | AbsorbingRule)}
+    left: dict[tuple[Any, ...], int] = {}
+    for rule in rules:
+        if not isinstance(rule, ForbiddenRule):
+            continue
+        giver, others = columns[rule.columns[-1]], rule.columns[:-1]
+        if giver.name in held:
+            raise ValueError(
+                f"has the rule {rule.sentence!r}, whose last column gives way and may not, for its past binds it "
+                "by another rule; name another column last"
+            )
+        key = (giver.name, frozenset((name, columns[name].position(rule.codes[name])) for name in others))
+        left[key] = left.get(key, len(giver.categories)) - 1
+        if left[key] == 0:
+            raise ValueError(f"has rules that forbid every code of {giver.name!r}, the last with {rule.sentence!r}")
