@@ -247,7 +247,8 @@ def test_counts_that_do_not_come_out_again_are_found(release: Path, run: Path) -
         counts["cells_changed"] += 1
     seal(release, **manifest)
     assert verify_release(release).faults == []
-    with pytest.raises(ReleaseError, match=r"part-00001.parquet: the manifest's counts .* comes out again: \['rules'\]"):
+    sentence = r"part-00001.parquet: the manifest's counts .* comes out again: \['rules'\]"
+    with pytest.raises(ReleaseError, match=sentence):
         verify_release(release, recompute=PATIENTS, run=run)
 
 
