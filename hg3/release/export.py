@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from hg3.disk import atomic_path
 from hg3.errors import ReleaseError
-from hg3.release.reading import Release, open_release
+from hg3.release.reading import Release, check_sums, open_release
 from hg3.table.decoding import arrow_schema
 
 ROWS_AT_ONCE = 65_536
@@ -40,6 +40,7 @@ def export_csv(release: str | Path, out: str | Path, force: bool = False) -> Pat
         for number, batch in enumerate(_batches(opened)):
             options = pyarrow.csv.WriteOptions(include_header=number == 0)
             pyarrow.csv.write_csv(_without_minus_zero(batch), file, options)
+        check_sums(opened)
     return target
 
 

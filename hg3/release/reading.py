@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hg3 import disk
 from hg3.errors import ReleaseError, SchemaError
 from hg3.release.manifest import read_manifest
 from hg3.table.schema import Column, TableSchema, load_schema
@@ -51,6 +52,13 @@ def altered(folder: Path, what: str) -> ReleaseError:
     return ReleaseError(f"{folder} is altered or damaged: {what}; run `hg3 release verify` and fetch it anew")
 
 
+def check_sums(release: Release) -> None:
+    """Refuse parts that are not the files whose SHA-256 the manifest names: an altered bit may still be Parquet."""
+    for path, entry in zip(release.parts, release.manifest["parts"], strict=True):
+        if disk.sha256_of(path) != entry["sha256"]:
+            raise altered(release.folder, f"{path.name} is not the file whose SHA-256 the manifest names")
+
+
 def read_rows(release: Release) -> pa.Table:
     """Return all parts as one table, checked for columns and number of rows."""
     names = [release.schema.patient, release.schema.time, *(c.name for c in release.schema.columns)]
@@ -64,6 +72,7 @@ def read_rows(release: Release) -> pa.Table:
             raise altered(release.folder, f"{path.name} has other columns than the schema")
     if sum(len(table) for table in tables) != release.manifest["rows"]:
         raise altered(release.folder, "its parts do not hold as many rows as the manifest says")
+    check_sums(release)
     return pa.concat_tables(tables)
 
 

@@ -82,11 +82,13 @@ def verify_release(release: str | Path, recompute: int = 0, run: str | Path | No
 def _check_sums(release: Path, wanted: set[str], found: Verification) -> None:
     """Check that the release holds the files `wanted`, no other, each with the sum that SHA256SUMS lists."""
     try:
-        lines = (release / SUMS).read_text(encoding="utf-8").splitlines()
-        listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        text = (release / SUMS).read_text(encoding="utf-8")
+        listed = {name: digest for digest, name in (line.split("  ", 1) for line in text.splitlines())}
     except (OSError, ValueError):
         found.faults.append(f"{SUMS} is missing or altered")
         return
+    if text != "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)):
+        found.faults.append(f"{SUMS} is not as hg3 writes it")
     present = set(summed_files(release))
     for name in sorted(wanted | present | listed.keys()):
         if name not in present:

@@ -125,7 +125,7 @@ def _begin(making: Making, mix: bool) -> None:
     """Make the folder and note the plan, or find the same plan noted."""
     notes = making.notes
     release = making.release
-    begun = notes.is_dir() and ((notes / PLAN).is_file() or not any(notes.iterdir()))
+    begun = (notes / PLAN).is_file() or _is_being_begun(notes)
     if release.exists() and not begun and (not release.is_dir() or any(release.iterdir())):
         raise ReleaseError(f"{release} is there already and holds something else; choose another folder")
     notes.mkdir(parents=True, exist_ok=True)
@@ -139,6 +139,11 @@ def _begin(making: Making, mix: bool) -> None:
         other = {key: making.plan[key] for key in ENVIRONMENT}
         name = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:12]
         disk.write_json(notes / f"mixed-{name}.json", other)
+
+
+def _is_being_begun(notes: Path) -> bool:
+    """Whether `notes` is a folder that another shard, or one that was killed, has made and not yet put a plan into."""
+    return notes.is_dir() and all(path.name.startswith(disk.TEMPORARY_PREFIX) for path in notes.iterdir())
 
 
 def _same_plan(noted: dict[str, Any], plan: dict[str, Any], release: Path, mix: bool) -> bool:
