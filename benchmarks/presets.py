@@ -42,7 +42,9 @@ def measure(
     run, release = work / preset / "run", work / preset / "release"
     run.parent.mkdir(exist_ok=True)
     started = time.perf_counter()
-    train(table, run, schema, preset, None if run.exists() else changes, updates, resume=run.exists(), report=_tell)
+    given = None if run.exists() else changes
+    if not train(table, run, schema, preset, given, updates, resume=run.exists(), report=_tell):
+        raise SystemExit("stopped at a checkpoint; the same command goes on")
     trained = time.perf_counter() - started
     started = time.perf_counter()
     generate(run, release, patients)

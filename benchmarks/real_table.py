@@ -21,7 +21,8 @@ def measure(
     run, release = work / "run", work / "release"
     seconds = {}
     started = time.perf_counter()
-    train(table, run, schema, changes=changes, updates=updates, resume=run.exists(), report=_tell)
+    if not train(table, run, schema, changes=changes, updates=updates, resume=run.exists(), report=_tell):
+        raise SystemExit("stopped at a checkpoint; the same command goes on")
     seconds["train"] = time.perf_counter() - started
     started = time.perf_counter()
     generate(run, release, patients)
