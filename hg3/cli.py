@@ -227,6 +227,11 @@ def train_command(
     pairs = dict(_pair(change) for change in changes)
     last: dict[str, Any] = {}
     with _progress() as bars:
+
+        def tell(entry: dict[str, Any]) -> None:
+            last.update(entry)
+            bars("train", entry)
+
         finished = train(
             table,
             out,
@@ -237,7 +242,7 @@ def train_command(
             minutes,
             seed,
             resume,
-            lambda e: (last.update(e), bars("train", e))[1],
+            tell,
             _warn,
         )
     if not finished:
