@@ -6,6 +6,7 @@ python -m benchmarks.mutations --json benchmarks/results/mutations.json
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any
 from hg3 import disk
 
 SHOWN_SENTENCES = 3
+FOLDER = re.compile(r"/[^ ]*/pytest-[^/]+/[^/]+/")  # of the tests: another one in each run
 
 
 def tried() -> list[dict[str, Any]]:
@@ -34,7 +36,7 @@ def summary(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         groups[entry.get("verb", "check"), entry["file"], entry["mutation"]].append(entry)
     rows = []
     for (verb, file, mutation), group in sorted(groups.items()):
-        sentences = sorted({entry["got"] for entry in group if entry["status"] == 2}, key=len)
+        sentences = sorted({FOLDER.sub("", entry["got"]) for entry in group if entry["status"] == 2}, key=len)
         refused = sum(entry["status"] == 2 for entry in group)
         counts = {"tried": len(group), "refused": refused, "accepted": len(group) - refused}
         rows.append({"verb": verb, "file": file, "mutation": mutation, **counts, "said": sentences[:SHOWN_SENTENCES]})
