@@ -279,7 +279,7 @@ def test_code_that_the_schema_does_not_list(tmp_path: Path) -> None:
     release = make_release(tmp_path / "r", [table_of([*ROWS[:7], (*ROWS[7][:5], 77)], SCHEMA)], SCHEMA)
     with pytest.raises(ReleaseError, match="column 'Dose' has 1 codes that the schema does not list") as error:
         load(release, "arrays")
-    assert "77" not in str(error.value)
+    assert "77" not in str(error.value).removeprefix(str(release))
 
 
 def test_transitions_need_an_action(tmp_path: Path) -> None:
