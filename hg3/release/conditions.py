@@ -31,8 +31,7 @@ def resolve_where(where: Mapping[str, Value], encoder: Encoder) -> dict[str, Val
             f"--where names {', '.join(unknown)}, but the static columns are {', '.join(static) or 'none'}"
         )
     _refuse_ruled(where, encoder, "--where")
-    fitted = {f.column.name: f for f in encoder.columns}
-    return {name: _resolved(where[name], fitted[name]) for name in static if name in where}
+    return {name: _resolved(where[name], encoder.fitted(name)) for name in static if name in where}
 
 
 def _resolved(value: Value, fitted: FittedColumn) -> Value:
@@ -99,7 +98,7 @@ def condition_of(plan: Mapping[str, Any], encoder: Encoder, patients: range, dev
     """
     fixed = {name: [value] for name, value in plan["where"].items()}
     if plan["balance"]:
-        fixed[plan["balance"]] = list(_fitted(encoder, plan["balance"]).categories)
+        fixed[plan["balance"]] = list(encoder.fitted(plan["balance"]).categories)
     if not fixed:
         return None
     x_static = np.zeros((len(patients), encoder.layout.n_static), np.float32)
@@ -107,7 +106,7 @@ def condition_of(plan: Mapping[str, Any], encoder: Encoder, patients: range, dev
     number = np.arange(patients.start, patients.stop)
     for position, block in enumerate(encoder.layout.static):
         if block.name in fixed:
-            values = _encoded(fixed[block.name], _fitted(encoder, block.name))
+            values = _encoded(fixed[block.name], encoder.fitted(block.name))
         elif block.name.removesuffix(OBSERVED_SUFFIX) in fixed:
             values = np.array([[-1.0, 1.0]])  # it has a value
         else:
@@ -115,10 +114,6 @@ def condition_of(plan: Mapping[str, Any], encoder: Encoder, patients: range, dev
         x_static[:, block.channels] = values[number % len(values)]
         given[:, position] = True
     return Condition(torch.from_numpy(x_static).to(device), torch.from_numpy(given).to(device))
-
-
-def _fitted(encoder: Encoder, name: str) -> FittedColumn:
-    return next(f for f in encoder.columns if f.column.name == name)
 
 
 def _encoded(values: list[Any], fitted: FittedColumn) -> np.ndarray:

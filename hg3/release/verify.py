@@ -251,11 +251,12 @@ def _recompute(release: Path, manifest: dict[str, Any], count: int, run: Path, f
     }  # computed in the precision of the release
     exact = not environment_differences(manifest, now) and not manifest["mixed"]
     blocks = sorted({patient // manifest["block"] for patient in patients})
+    sampler = source.sampler(manifest)
     counted: list[tuple[int, MadeBlock]] = []
     for block in blocks:
         n_kept = min(manifest["block"], manifest["patients"] - block * manifest["block"])
         try:
-            made = make_block(source, manifest, block, n_kept)
+            made = make_block(source, sampler, manifest, block, n_kept)
         except Hg3Error as error:
             found.faults.append(f"block {block} could not be computed anew: {error}")
             return

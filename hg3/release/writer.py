@@ -33,7 +33,7 @@ from hg3.release.plan import (
     open_source,
     part_name,
 )
-from hg3.sampling.generate import Sample, block_range, sample_patients
+from hg3.sampling.generate import Sample, Sampler, block_range, sample_patients
 from hg3.table.decoding import arrow_schema, decode_counted
 from hg3.table.enforcement import RuleCount, total
 from hg3.training.device import autocast, default_device
@@ -48,6 +48,7 @@ class Making:
 
     source: Source
     plan: dict[str, Any]
+    sampler: Sampler
     release: Path
     report: Report
 
@@ -85,7 +86,7 @@ def generate(
     index, n_shards = shard
     if not 1 <= index <= n_shards:
         raise ConfigError(f"shard {index}/{n_shards} was given; a shard is I/N with 1 <= I <= N")
-    making = Making(source, plan, Path(out), report)
+    making = Making(source, plan, source.sampler(plan), Path(out), report)
     _refuse_inside_run(making.release)
     if _is_complete(making.release, plan):
         return True
@@ -205,7 +206,7 @@ def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, An
             count = min(plan["block"], plan["patients"] - block * plan["block"])
             if count <= 0:
                 break
-            block_made = make_block(making.source, plan, block, count)
+            block_made = make_block(making.source, making.sampler, plan, block, count)
             rows = block_made.table.num_rows
             writer.write_table(block_made.table, row_group_size=max(rows, 1))
             entry["patients"], entry["rows"] = entry["patients"] + count, entry["rows"] + rows
@@ -227,12 +228,12 @@ class MadeBlock(NamedTuple):
     rules: list[RuleCount]
 
 
-def make_block(source: Source, plan: dict[str, Any], block: int, count: int) -> MadeBlock:
+def make_block(source: Source, sampler: Sampler, plan: dict[str, Any], block: int, count: int) -> MadeBlock:
     """Return the first `count` patients of a block."""
     encoder, patients = source.recipe.encoder, block_range(block, plan["block"])
     condition = condition_of(plan, encoder, patients, source.device)
     with autocast(plan["precision"], source.device):
-        sample: Sample = sample_patients(source.network, patients, source.sampler(plan), condition)
+        sample: Sample = sample_patients(source.network, patients, sampler, condition)
     numbers = torch.arange(patients.start, patients.start + count).numpy()
     x_static, x_dynamic = (x[:count].numpy() for x in (sample.x_static, sample.x_dynamic))
     decoded, rules = decode_counted(x_static, x_dynamic, numbers, encoder)

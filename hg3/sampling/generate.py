@@ -77,9 +77,15 @@ class _Half:
 
     @classmethod
     def start(
-        cls, blocks: tuple[Block, ...], sampler: Sampler, length: int, words: tuple[int, int], patient: Tensor
+        cls,
+        blocks: tuple[Block, ...],
+        sampler: Sampler,
+        length: int,
+        streams: tuple[Stream, Stream],
+        retry: int,
+        patient: Tensor,
     ) -> "_Half":
-        first, step = (torch.full_like(patient, word) for word in words)
+        first, step = (torch.full_like(patient, stream_word(stream, retry)) for stream in streams)
         seed = torch.tensor(sampler.seed, device=patient.device)
         x = normal(seed, patient, first, torch.zeros_like(seed), sum(block.width for block in blocks), length)
         heads = sampler.heads
@@ -149,10 +155,11 @@ def _attempt(model: Model, patient: Tensor, sampler: Sampler, condition: Conditi
     """Sample the patients `patient` (B,) once, with the noise of their retry-th attempt."""
     seed = torch.tensor(sampler.seed, device=patient.device)
     rows = torch.as_tensor(sampler.table.rows, dtype=torch.float32, device=patient.device)
-    words = [stream_word(stream, retry) for stream in Stream]
-    static = _Half.start(sampler.layout.static, sampler, 1, (words[0], words[2]), patient)
-    dynamic = _Half.start(sampler.layout.dynamic, sampler, sampler.length, (words[1], words[3]), patient)
-    fixed = channelwise(condition.given, sampler.layout.static)
+    layout, streams = sampler.layout, (Stream.INITIAL_STATIC, Stream.STEP_STATIC)
+    static = _Half.start(layout.static, sampler, 1, streams, retry, patient)
+    streams = (Stream.INITIAL_DYNAMIC, Stream.STEP_DYNAMIC)
+    dynamic = _Half.start(layout.dynamic, sampler, sampler.length, streams, retry, patient)
+    fixed = channelwise(condition.given, layout.static)
     static.bounds = torch.where(fixed[0][:, None], _UNBOUNDED.to(rows.device), static.bounds)
     moved, nonfinite = torch.zeros_like(patient), []
     with torch.inference_mode():
@@ -168,7 +175,7 @@ def _attempt(model: Model, patient: Tensor, sampler: Sampler, condition: Conditi
             nonfinite.append(counts[0][1] + counts[1][1])
         refuse_nonfinite(torch.stack(nonfinite), patient.tolist())
         x_static = torch.where(fixed, condition.x_static, static.x[:, :, 0])
-    x_dynamic = dynamic.x[:, :, : sampler.layout.length]
+    x_dynamic = dynamic.x[:, :, : layout.length]
     return Sample(x_static.clone(), x_dynamic.clone(), moved.clone(), torch.full_like(patient, retry + 1))
 
 

@@ -148,7 +148,7 @@ def _missing(
         absent |= _index(x[static][:, flag.channels]) == 0
     indicator = encoder.schema.masked_by(name)
     if indicator is not None:
-        masking = next(f for f in encoder.columns if f.column.name == indicator)
+        masking = encoder.fitted(indicator)
         absent |= _values(x[static], blocks[static].get(indicator), masking) != 1
         absent |= _missing(x, blocks, masking, encoder)
     return absent

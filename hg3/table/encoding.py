@@ -70,6 +70,10 @@ class Encoder:
         columns = tuple(FittedColumn.from_dict(c, schema) for c in content["columns"])
         return cls(schema, columns, Layout.from_dict(content["layout"]))
 
+    def fitted(self, name: str) -> FittedColumn:
+        """Return the fitted column of that name."""
+        return next(f for f in self.columns if f.column.name == name)
+
     def released_schema(self) -> TableSchema:
         """Return the schema of a release: learned category tables and decimals filled in."""
         columns = []

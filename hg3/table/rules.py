@@ -17,6 +17,17 @@ class _Rule(BaseModel):
     on_table: Literal["warn", "error"] = "warn"
 
 
+class _ColumnRule(_Rule):
+    """A rule about one column over a patient's time."""
+
+    kind: str
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+
 class OrderRule(_Rule):
     """Within a row, each of the real `columns` that has a value is at most the next one that has one."""
 
@@ -43,48 +54,33 @@ class ForbiddenRule(_Rule):
         return "never " + " with ".join(f"{name} = {code}" for name, code in self.codes.items())
 
 
-class MonotoneRule(_Rule):
+class MonotoneRule(_ColumnRule):
     """A patient's values of `column`, real or ordinal, only rise or only fall; empty cells are passed over."""
 
     kind: Literal["monotone"]
-    column: str
     direction: Literal["increasing", "decreasing"]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,)
 
     @property
     def sentence(self) -> str:
         return f"{self.column} never {'falls' if self.direction == 'increasing' else 'rises'}"
 
 
-class AbsorbingRule(_Rule):
+class AbsorbingRule(_ColumnRule):
     """Once a patient's `column` has `code`, its later values are that code too."""
 
     kind: Literal["absorbing"]
-    column: str
     code: Code
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,)
 
     @property
     def sentence(self) -> str:
         return f"{self.column} stays {self.code}"
 
 
-class EndsRule(_Rule):
+class EndsRule(_ColumnRule):
     """A patient has no row after the first one whose `column` has `code`."""
 
     kind: Literal["ends"]
-    column: str
     code: Code
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.column,)
 
     @property
     def sentence(self) -> str:

@@ -155,7 +155,8 @@ class Trainer:
             if preset.loss.kind == "health-gym-v3":
                 noise = published_draw(batch, schedule.T, generator)
                 blend = torch.rand(batch.x_dynamic.shape, generator=generator, device=self.device)
-                return sum(published_losses(model, batch, noise, blend, schedule, layout.length), torch.tensor(0.0))
+                difference, reconstruction = published_losses(model, batch, noise, blend, schedule, layout.length)
+                return difference + reconstruction
             noise = draw(batch, schedule.T, generator, preset.training.condition)
             return denoising_loss(model, batch, noise, schedule, layout, preset.heads, preset.loss)
 

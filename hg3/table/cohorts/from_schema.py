@@ -19,10 +19,8 @@ from hg3.table.cohorts.counts import check_counts
 from hg3.table.schema import LARGEST_REAL, Code, Column, TableSchema, lattice_bounds
 
 N_FACTORS = 3
-FACTOR_SHARE, OWN_SHARE = (
-    0.35,
-    0.25,
-)  # of a latent's variance: shared by columns, a patient's own; the rest is over time
+FACTOR_SHARE = 0.35  # of a latent's variance: shared by columns; what is left of both shares is over time
+OWN_SHARE = 0.25  # the same, a patient's own
 COMPLETE_RECORDS = 0.6  # share of patients whose record has the full length
 GAPS = 0.05  # share of times inside a record without a row
 STEEPEST = 8.0  # a skewed real is spread over e^8, three and a half powers of ten, or over its bounds if closer
