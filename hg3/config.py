@@ -66,13 +66,12 @@ class HeadsConfig(_Part):
 
 
 class LossConfig(_Part):
-    """`fill_weight`: weight of cells without a value; `column_cap`: how much a rare column's cells may weigh.
+    """`column_cap`: how much a rare column's cells may weigh.
 
-    `kind` health-gym-v3 is the published loss: noise and reconstruction over all cells alike, without either.
+    `kind` health-gym-v3 is the published loss: noise and reconstruction over all cells alike, without it.
     """
 
     kind: Literal["hg3", "health-gym-v3"] = "hg3"
-    fill_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     column_cap: float = Field(default=5.0, ge=1)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import presets, real_table, solvers
+from benchmarks import conditions, presets, real_table, solvers
 from hg3.sampling.solvers import SOLVERS
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.schema import load_schema
@@ -65,3 +65,17 @@ def test_solvers_are_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.Monk
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert [(row["solver"], row["steps"]) for row in rows] == [(name, steps) for name in SOLVERS for steps in (3, 5)]
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_conditions_are_measured_beside_their_subgroup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = make_run(tmp_path, updates=10), tmp_path / "conditions.json"
+    monkeypatch.setattr(conditions, "CONDITIONS", {"everybody": {}, "women": {"where": {"sex": "F"}}})
+    given = ["--patients", "8", "--work", str(tmp_path / "work"), "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", ["conditions", str(run), *given])
+    conditions.main()
+    results, said = json.loads(out.read_text(encoding="utf-8"))["results"], capsys.readouterr().out
+    assert results["women"]["holdout_patients"] < results["everybody"]["holdout_patients"]
+    for name, result in results.items():
+        assert f"{name}: 8 patients beside {result['holdout_patients']} held out" in said

@@ -38,7 +38,7 @@ def test_a_preset_from_a_file_needs_only_a_name(tmp_path: Path) -> None:
         ("training.clip", "inf", float("inf")),
         ("schedule.allow_terminal_signal", "true", True),
         ("sampling.solver", "ancestral", "ancestral"),
-        ("loss.fill_weight", "0", 0.0),
+        ("loss.column_cap", "1", 1.0),
     ],
 )
 def test_a_change_changes_one_key(key: str, text: str, value: Any) -> None:
@@ -97,7 +97,6 @@ def test_an_unknown_key_is_named_with_the_known_ones(text: str, where: str) -> N
         ("training.clip", "-1"),
         ("training.precision", "int8"),
         ("training.checkpoint_every", "0"),
-        ("loss.fill_weight", "inf"),
         ("loss.column_cap", "0.5"),
         ("schedule.kind", "spiral"),
         ("schedule.steps", "1"),

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hg3.config import HeadsConfig, LossConfig
+from hg3.config import HeadsConfig
+from hg3.diffusion.absent import fill_absent
 from hg3.diffusion.process import coefficients, q_sample, v_target
 from hg3.diffusion.schedule import Schedule
 from hg3.layout import Block, Layout
@@ -52,7 +53,7 @@ class Draw:
 def draw(batch: Batch, n_times: int, generator: torch.Generator, condition: float = 0.0) -> Draw:
     """Return times spread evenly over 0..T-1 with one random offset (Kingma et al. 2021, appendix I.1), and noise.
 
-    Of a share `condition` of the patients, each static block is given with probability 1/2.
+    Of a share `condition` of the patients, each static block that has a value is given with probability 1/2.
     """
     n, device = len(batch), batch.x_static.device
     offset = torch.rand(1, generator=generator, device=device)
@@ -63,34 +64,48 @@ def draw(batch: Batch, n_times: int, generator: torch.Generator, condition: floa
     given = torch.zeros_like(batch.observed_static)
     if condition:
         chosen = torch.rand((n, 1), generator=generator, device=device) < condition
-        given = chosen & (torch.rand(given.shape, generator=generator, device=device) < 0.5)
+        given = chosen & (torch.rand(given.shape, generator=generator, device=device) < 0.5) & batch.observed_static
     return Draw((spread * n_times).long().clamp(max=n_times - 1), eps_static, eps_dynamic, given)
 
 
+def draw_uniform(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return what draws the codes of cells without a value: uniform on [0, 1), of the shapes of both `observed`."""
+    static, dynamic = batch.observed_static, batch.observed_dynamic
+    draws = (torch.rand(x.shape, generator=generator, device=x.device) for x in (static, dynamic))
+    return next(draws), next(draws)
+
+
 def denoising_loss(
-    model: Model, batch: Batch, noise: Draw, schedule: Schedule, layout: Layout, heads: HeadsConfig, config: LossConfig
+    model: Model,
+    batch: Batch,
+    noise: Draw,
+    uniform: tuple[Tensor, Tensor],
+    schedule: Schedule,
+    layout: Layout,
+    heads: HeadsConfig,
+    column_cap: float,
 ) -> Tensor:
     """Return the mean over all columns of their losses at the drawn times, a scalar.
 
     A head of logits is asked for the code (cross-entropy), any other for its target (squared error).
     """
-    signal_t, noise_t = coefficients(schedule, noise.t)  # (B, 1, 1)
-    x_0_static, eps_static = batch.x_static[:, :, None], noise.eps_static[:, :, None]
-    x_t_static = q_sample(x_0_static, eps_static, signal_t, noise_t)
-    x_t_dynamic = q_sample(batch.x_dynamic, noise.eps_dynamic, signal_t, noise_t)
-    x_t_static = torch.where(channelwise(noise.given, layout.static)[:, :, None], x_0_static, x_t_static)
+    at_t = coefficients(schedule, noise.t)  # (B, 1, 1)
+    seen = batch.observed_static[:, :, None]
+    clean, eps = batch.x_static[:, :, None], noise.eps_static[:, :, None]
+    static = fill_absent(clean, eps, seen, uniform[0][:, :, None], layout.static, *at_t)
+    dynamic = fill_absent(batch.x_dynamic, noise.eps_dynamic, batch.observed_dynamic, uniform[1], layout.dynamic, *at_t)
+    x_t_static, x_t_dynamic = (q_sample(*pair, *at_t) for pair in (static, dynamic))
+    x_t_static = torch.where(channelwise(noise.given, layout.static)[:, :, None], clean, x_t_static)
     raw_static, raw_dynamic = model(x_t_static[:, :, 0], x_t_dynamic, noise.t, noise.given)
-    parts = (
-        (raw_static[:, :, None], x_0_static, eps_static, batch.observed_static[:, :, None], layout.static),
-        (raw_dynamic, batch.x_dynamic, noise.eps_dynamic, batch.observed_dynamic, layout.dynamic),
-    )
-    weights = [torch.where(observed, 1.0, config.fill_weight) for _, _, _, observed, _ in parts]
-    weights[0] = torch.where(noise.given[:, :, None], 0.0, weights[0])
+    asked = (~noise.given[:, :, None], torch.ones_like(batch.observed_dynamic))
     columns = []
-    for (raw, x_0, eps, observed, blocks), weight in zip(parts, weights, strict=True):
-        targets = {"eps": eps, "v": v_target(x_0, eps, signal_t, noise_t), "x_0": x_0}
+    for (x_0, eps), raw, observed, weight, blocks in (
+        (static, raw_static[:, :, None], seen, asked[0], layout.static),
+        (dynamic, raw_dynamic, batch.observed_dynamic, asked[1], layout.dynamic),
+    ):
+        targets = {"eps": eps, "v": v_target(x_0, eps, *at_t), "x_0": x_0}
         cells = cell_losses(raw.float(), targets, blocks, heads)
-        columns.append(column_losses(cells, weight, observed, config.column_cap))
+        columns.append(column_losses(cells, weight, observed, column_cap))
     return torch.cat(columns).mean()
 
 
@@ -99,18 +114,19 @@ def channelwise(of_block: Tensor, blocks: tuple[Block, ...]) -> Tensor:
     return of_block[:, [number for number, block in enumerate(blocks) for _ in range(block.width)]]
 
 
-def column_losses(cells: Tensor, weight: Tensor, observed: Tensor, column_cap: float) -> Tensor:
-    """Return one loss a block, shape (blocks,), from cells, their weights and observed, all (B, blocks, L).
+def column_losses(cells: Tensor, asked: Tensor, observed: Tensor, column_cap: float) -> Tensor:
+    """Return one loss a block, shape (blocks,), from cells, whether they are asked for and observed (B, blocks, L).
 
-    A block's loss is the sum over its weighted cells divided by the count of its observed ones. The divisor is at
-    least 1 and at least the mean count over `column_cap`, so that the few cells of a rare laboratory neither vanish
-    nor dominate. Cells without a value ask for the fill: a sampler cannot know which ones to leave out.
+    A block's loss is the sum over its cells divided by the count of its observed ones. The divisor is at least 1 and
+    at least the mean count over `column_cap`, so that the few cells of a rare laboratory neither vanish nor dominate.
+    Cells without a value weigh as much as the others: a network that is asked for observed ones alone takes every
+    cell for one of them, and the release lacks missing cells.
     """
-    count = (observed & (weight > 0)).sum(dim=(0, 2)).float()
+    count = (observed & asked).sum(dim=(0, 2)).float()
     if not len(count):
         return count
     divisor = torch.maximum(count, (count.mean() / column_cap)).clamp(min=1.0)
-    return (cells * weight).sum(dim=(0, 2)) / divisor
+    return (cells * asked).sum(dim=(0, 2)) / divisor
 
 
 def cell_losses(raw: Tensor, targets: dict[str, Tensor], blocks: tuple[Block, ...], heads: HeadsConfig) -> Tensor:
@@ -122,8 +138,8 @@ def cell_losses(raw: Tensor, targets: dict[str, Tensor], blocks: tuple[Block, ..
 
     Notes
     -----
-    The cross-entropy is less the target's own entropy: 0 at best, also where the target is the fill. A squared error
-    is the mean over the channels of its block.
+    The cross-entropy is less the target's own entropy: 0 at best, also in a cell without a value. A squared error is
+    the mean over the channels of its block.
     """
     out = raw.new_empty(raw.shape[0], len(blocks), raw.shape[2])
     for kind, width in sorted({(b.kind, b.width) for b in blocks}):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hg3 import disk
 from hg3.diffusion.health_gym_v3 import published_draw, published_losses
-from hg3.diffusion.loss import Batch, denoising_loss, draw
+from hg3.diffusion.loss import Batch, denoising_loss, draw, draw_uniform
 from hg3.errors import RunError, TrainingError
 from hg3.training.checkpoint import (
     Recipe,
@@ -158,7 +158,8 @@ class Trainer:
                 difference, reconstruction = published_losses(model, batch, noise, blend, schedule, layout.length)
                 return difference + reconstruction
             noise = draw(batch, schedule.T, generator, preset.training.condition)
-            return denoising_loss(model, batch, noise, schedule, layout, preset.heads, preset.loss)
+            uniform, cap = draw_uniform(batch, generator), preset.loss.column_cap
+            return denoising_loss(model, batch, noise, uniform, schedule, layout, preset.heads, cap)
 
     def _batch_index(self, update: int) -> Tensor:
         """Return the patients of update `update`: each epoch is one shuffle, its remainder is left out."""

@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hg3.config import HeadsConfig, LossConfig, load_preset
-from hg3.diffusion.loss import Batch, Draw, cell_losses, column_losses, denoising_loss, draw
+from hg3.config import HeadsConfig
+from hg3.diffusion.absent import fill_absent
+from hg3.diffusion.loss import Batch, Draw, cell_losses, column_losses, denoising_loss, draw, draw_uniform
+from hg3.diffusion.process import coefficients
 from hg3.diffusion.schedule import cosine_schedule
 from hg3.layout import Block, Layout
 from tests import oracle
 
-CONFIG = LossConfig(fill_weight=0.1, column_cap=5.0)
+CAP = 5.0
 BLOCKS = (
     Block("a", "real", 0, 1),
     Block("three codes", "category", 1, 3),
@@ -43,13 +45,13 @@ def random_cells(
 
 
 def losses_of(
-    raw: Tensor, x_0: Tensor, v: Tensor, observed: Tensor, blocks: tuple[Block, ...], config: LossConfig
+    raw: Tensor, x_0: Tensor, v: Tensor, observed: Tensor, blocks: tuple[Block, ...], cap: float = CAP
 ) -> Tensor:
     cells = cell_losses(raw, {"x_0": x_0, "v": v}, blocks, HeadsConfig())
-    return column_losses(cells, torch.where(observed, 1.0, config.fill_weight), observed, config.column_cap)
+    return column_losses(cells, torch.ones_like(observed), observed, cap)
 
 
-def column_losses_slowly(cells: Cells, blocks: tuple[Block, ...], config: LossConfig) -> list[float]:
+def column_losses_slowly(cells: Cells, blocks: tuple[Block, ...], cap: float = CAP) -> list[float]:
     raw, x_0, v, observed = (part.double().numpy() for part in cells)
     mean_count = observed.sum() / len(blocks)
     losses = []
@@ -63,21 +65,21 @@ def column_losses_slowly(cells: Cells, blocks: tuple[Block, ...], config: LossCo
                 p = oracle.softmax([raw[b, c, time] for c in channels])
                 wanted = [(x_0[b, c, time] + 1) / 2 for c in channels]
                 loss = sum(w * (math.log(w) - math.log(q)) for w, q in zip(wanted, p, strict=True) if w > 0)
-            total += loss if observed[b, i, time] else config.fill_weight * loss
+            total += loss
         count = observed[:, i].sum()
-        heaviest_cell = config.column_cap / mean_count if mean_count else math.inf
+        heaviest_cell = cap / mean_count if mean_count else math.inf
         cell_weight = min(1 / max(count, 1), heaviest_cell)
         losses.append(total * cell_weight)
     return losses
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.6, 1.0])
-@pytest.mark.parametrize("config", [CONFIG, LossConfig(fill_weight=0.0, column_cap=1.0)], ids=str)
-def test_column_losses_match_a_loop(share: float, config: LossConfig) -> None:
+@pytest.mark.parametrize("cap", [CAP, 1.0])
+def test_column_losses_match_a_loop(share: float, cap: float) -> None:
     cells = random_cells(BLOCKS, seed=1, share=share)
-    expected = column_losses_slowly(cells, BLOCKS, config)
+    expected = column_losses_slowly(cells, BLOCKS, cap)
     # float32 sums of at most 30 cells of size up to about 20
-    np.testing.assert_allclose(losses_of(*cells, BLOCKS, config).numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(losses_of(*cells, BLOCKS, cap).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_columns_have_an_equal_say_however_rare() -> None:
@@ -85,52 +87,33 @@ def test_columns_have_an_equal_say_however_rare() -> None:
     observed = torch.zeros(10, 2, 8, dtype=torch.bool)
     observed[:, 0] = True
     observed[:2, 1] = True  # 16 cells against 80, above a fifth of the mean count
-    raw, v = torch.ones(10, 2, 8), torch.zeros(10, 2, 8)
-    losses = losses_of(raw, raw, v, observed, blocks, LossConfig(fill_weight=0.0))
+    errors, nothing = observed.float(), torch.zeros(observed.shape)
+    losses = losses_of(errors, nothing, nothing, observed, blocks)
     assert losses.tolist() == pytest.approx([1.0, 1.0])
 
 
 def test_the_cells_of_a_very_rare_column_are_capped() -> None:
+    """A cell without a value weighs what an observed one does, at most five times that of the mean column."""
     blocks = (Block("often", "real", 0, 1), Block("once", "real", 1, 1))
     observed = torch.zeros(10, 2, 8, dtype=torch.bool)
     observed[:, 0] = True
     observed[0, 1, 0] = True
-    raw, v = torch.ones(10, 2, 8), torch.zeros(10, 2, 8)
-    losses = losses_of(raw, raw, v, observed, blocks, LossConfig(fill_weight=0.0, column_cap=5.0))
+    nothing = torch.zeros(observed.shape)
     mean_count = (80 + 1) / 2
-    assert losses.tolist() == pytest.approx([1.0, 5.0 / mean_count])
-
-
-def test_as_shipped_a_cell_without_a_value_weighs_what_an_observed_one_does() -> None:
-    """And a cell of a rare column at most five times that of the mean column, fill or not."""
-    blocks = (Block("often", "real", 0, 1), Block("rare", "real", 1, 1))
-    observed = torch.zeros(10, 2, 8, dtype=torch.bool)
-    observed[:, 0] = True
-    observed[0, 1, 0] = True
-    raw, v = torch.ones(10, 2, 8), torch.zeros(10, 2, 8)
-    losses = losses_of(raw, raw, v, observed, blocks, load_preset("hg3").loss)
-    assert losses.tolist() == pytest.approx([1.0, 80 * 5.0 / ((80 + 1) / 2)])
-
-
-def test_a_column_that_is_never_observed_asks_for_its_fill_alone() -> None:
-    raw, x_0, v, observed = random_cells(BLOCKS, seed=2)
-    observed[:, 1] = False
-    x_0[:, BLOCKS[1].channels] = BLOCKS[1].fill
-    away = losses_of(raw, x_0, v, observed, BLOCKS, CONFIG)
-    raw[:, BLOCKS[1].channels] = 0.0  # the uniform distribution: the fill of a category
-    there = losses_of(raw, x_0, v, observed, BLOCKS, CONFIG)
-    assert away[1] > 0.01
-    assert there[1].item() == pytest.approx(0.0, abs=1e-6)
+    losses = losses_of(observed.float(), nothing, nothing, observed, blocks)
+    assert losses.tolist() == pytest.approx([1.0, CAP / mean_count])
+    losses = losses_of(torch.ones(observed.shape), nothing, nothing, observed, blocks)
+    assert losses.tolist() == pytest.approx([1.0, 80 * CAP / mean_count])
 
 
 def test_nothing_observed_at_all_is_finite() -> None:
     raw, x_0, v, observed = random_cells(BLOCKS, seed=3, share=0.0)
-    assert torch.isfinite(losses_of(raw, x_0, v, observed, BLOCKS, CONFIG)).all()
+    assert torch.isfinite(losses_of(raw, x_0, v, observed, BLOCKS)).all()
 
 
 def test_no_blocks_no_losses() -> None:
     nothing = torch.zeros(4, 0, 1)
-    assert losses_of(nothing, nothing, nothing, nothing.bool(), (), CONFIG).shape == (0,)
+    assert losses_of(nothing, nothing, nothing, nothing.bool(), ()).shape == (0,)
 
 
 def make_batch(layout: Layout, seed: int, share: float = 0.6) -> Batch:
@@ -152,7 +135,8 @@ def noised_slowly(x_0: Tensor, eps: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 def test_the_whole_loss_is_the_mean_over_columns(static: tuple[Block, ...]) -> None:
     layout = Layout(static, BLOCKS, 5)
     batch = make_batch(layout, seed=4)
-    noise = draw(batch, SCHEDULE.T, torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    noise, uniform = draw(batch, SCHEDULE.T, generator), draw_uniform(batch, generator)
     raw_static, raw_dynamic = torch.randn_like(batch.x_static), torch.randn_like(batch.x_dynamic)
     seen: list[Tensor] = []
 
@@ -161,22 +145,26 @@ def test_the_whole_loss_is_the_mean_over_columns(static: tuple[Block, ...]) -> N
         seen.extend([x_static, x_dynamic, t])
         return raw_static, raw_dynamic
 
-    actual = denoising_loss(model, batch, noise, SCHEDULE, layout, HeadsConfig(), CONFIG)
-    x_t, v = noised_slowly(batch.x_static[..., None], noise.eps_static[..., None], noise.t)
-    np.testing.assert_allclose(seen[0][..., None], x_t, rtol=1e-6, atol=1e-6)
-    cells = (raw_static[..., None], batch.x_static[..., None], v, batch.observed_static[..., None])
-    losses = column_losses_slowly(cells, static, CONFIG) if static else []
-    x_t, v = noised_slowly(batch.x_dynamic, noise.eps_dynamic, noise.t)
-    np.testing.assert_allclose(seen[1], x_t, rtol=1e-6, atol=1e-6)
-    losses += column_losses_slowly((raw_dynamic, batch.x_dynamic, v, batch.observed_dynamic), BLOCKS, CONFIG)
+    actual = denoising_loss(model, batch, noise, uniform, SCHEDULE, layout, HeadsConfig(), CAP)
+    x_0, eps, there = batch.x_static[..., None], noise.eps_static[..., None], batch.observed_static[..., None]
+    x_0, eps = fill_absent(x_0, eps, there, uniform[0][..., None], static, *coefficients(SCHEDULE, noise.t))
+    x_t, v = noised_slowly(x_0, eps, noise.t)
+    np.testing.assert_allclose(seen[0][..., None], x_t, rtol=1e-5, atol=1e-5)
+    losses = column_losses_slowly((raw_static[..., None], x_0, v, there), static) if static else []
+    x_0, eps, there = batch.x_dynamic, noise.eps_dynamic, batch.observed_dynamic
+    x_0, eps = fill_absent(x_0, eps, there, uniform[1], BLOCKS, *coefficients(SCHEDULE, noise.t))
+    x_t, v = noised_slowly(x_0, eps, noise.t)
+    np.testing.assert_allclose(seen[1], x_t, rtol=1e-5, atol=1e-5)
+    losses += column_losses_slowly((raw_dynamic, x_0, v, there), BLOCKS)
     assert torch.equal(seen[2], noise.t)
     assert actual.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
 def test_given_static_blocks_come_clean_and_are_not_asked_for() -> None:
     layout = Layout(BLOCKS[:2], BLOCKS, 5)
-    batch = make_batch(layout, seed=4, share=1.0)
-    noise = draw(batch, SCHEDULE.T, torch.Generator().manual_seed(5), condition=0.8)
+    batch = make_batch(layout, seed=4)
+    generator = torch.Generator().manual_seed(5)
+    noise, uniform = draw(batch, SCHEDULE.T, generator, condition=0.8), draw_uniform(batch, generator)
     assert noise.given.any() and not noise.given.all()
     raw = torch.randn_like(batch.x_static).requires_grad_()
     seen: list[Tensor] = []
@@ -185,12 +173,18 @@ def test_given_static_blocks_come_clean_and_are_not_asked_for() -> None:
         seen.extend([x_static, given])
         return raw, torch.zeros_like(x_dynamic)
 
-    denoising_loss(model, batch, noise, SCHEDULE, layout, HeadsConfig(), CONFIG).backward()
+    denoising_loss(model, batch, noise, uniform, SCHEDULE, layout, HeadsConfig(), CAP).backward()
     given = torch.stack([noise.given[:, 0], *[noise.given[:, 1]] * 3], dim=1)
     assert torch.equal(seen[0][given], batch.x_static[given])
     assert (seen[0][~given] != batch.x_static[~given]).all()
     assert torch.equal(seen[1], noise.given)
     assert raw.grad is not None and torch.equal(raw.grad != 0, ~given)
+
+
+def test_a_static_block_without_a_value_is_never_given() -> None:
+    batch = make_batch(Layout(BLOCKS[:2], BLOCKS, 5), seed=4, share=0.5)
+    given = [draw(batch, 10, torch.Generator().manual_seed(s), condition=1.0).given for s in range(20)]
+    assert torch.equal(torch.stack(given).any(dim=0), batch.observed_static)
 
 
 def test_no_condition_gives_nothing() -> None:
@@ -214,7 +208,7 @@ def test_a_head_that_is_no_softmax_is_asked_for_its_target(head: str) -> None:
 def test_gradients_are_finite_where_logits_are_extreme(share: float) -> None:
     raw, x_0, v, observed = random_cells(BLOCKS, seed=6, share=share)
     raw = (1e4 * raw).requires_grad_()
-    losses_of(raw, x_0, v, observed, BLOCKS, CONFIG).mean().backward()
+    losses_of(raw, x_0, v, observed, BLOCKS).mean().backward()
     assert raw.grad is not None and torch.isfinite(raw.grad).all()
     assert raw.grad.abs().sum() > 0
 
@@ -223,7 +217,7 @@ def test_gradient_of_a_column_falls_on_its_own_channels_alone() -> None:
     raw, x_0, v, observed = random_cells(BLOCKS, seed=7)
     for i, block in enumerate(BLOCKS):
         leaf = raw.clone().requires_grad_()
-        losses_of(leaf, x_0, v, observed, BLOCKS, CONFIG)[i].backward()
+        losses_of(leaf, x_0, v, observed, BLOCKS)[i].backward()
         assert leaf.grad is not None
         touched = leaf.grad.abs().sum(dim=(0, 2)) > 0
         assert [c for c in range(10) if touched[c]] == list(range(10))[block.channels]
