@@ -8,7 +8,8 @@ import pandas as pd
 
 from hg3 import disk
 from hg3.errors import RunError
-from hg3.table.checks import Cohort, checked_cohort
+from hg3.table.checks import checked_cohort
+from hg3.table.cohort import Cohort
 from hg3.table.read import read_table
 from hg3.table.schema import Code, TableSchema, canonical_code, load_schema
 

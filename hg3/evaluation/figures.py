@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from hg3.evaluation.fidelity import Sample, column_sample
-from hg3.table.checks import Cohort, missing_cells
+from hg3.table.cohort import Cohort, missing_cells
 from hg3.table.schema import Column
 
 REAL_COLOUR, SYNTHETIC_COLOUR = "#8c8c8c", "#d1495b"

@@ -27,7 +27,8 @@ from hg3.release.plan import (
     part_name,
 )
 from hg3.release.writer import MadeBlock, make_block, summed_files
-from hg3.table.checks import Cohort, cells_of, check_table, counting_cells, missing_cells
+from hg3.table.checks import check_table
+from hg3.table.cohort import Cohort, cells_of, counting_cells, missing_cells
 from hg3.table.decoding import arrow_schema
 from hg3.table.enforcement import total
 from hg3.table.schema import TableSchema, load_schema

@@ -7,8 +7,8 @@ import numpy as np
 
 from hg3.errors import SchemaError, TableError
 from hg3.layout import Block, Layout, chained
-from hg3.table.checks import Cohort, counting_cells, missing_cells
 from hg3.table.codecs import FEWEST_CARRIERS, RealCodec, constant_of, fit_categories, fit_real, sampling_bounds
+from hg3.table.cohort import Cohort, counting_cells, missing_cells
 from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, Code, Column, TableSchema
 
 

@@ -14,7 +14,7 @@ from hg3 import disk
 from hg3.errors import ConfigError, TableError
 from hg3.table.cells import as_numbers, as_texts
 from hg3.table.codecs import FEWEST_CARRIERS
-from hg3.table.infer_column import cells_of, column_lines, line, text_of, why_ignored
+from hg3.table.infer_column import as_cells, column_lines, line, text_of, why_ignored
 from hg3.table.read import read_table
 from hg3.table.schema import FORMAT, TableSchema, parse_schema
 
@@ -67,7 +67,7 @@ def infer_schema(frame: pd.DataFrame, patient: str, time: str, name: str, step: 
     people, _ = as_texts(frame[patient])
     head = _head(name, patient, time, step or _step_of(time)) + _grid(as_numbers(frame[time]), people, time)
     ignored, blocks = [], []
-    for column in (cells_of(frame[c], people, c) for c in frame.columns if c not in (patient, time)):
+    for column in (as_cells(frame[c], people, c) for c in frame.columns if c not in (patient, time)):
         if reason := why_ignored(column):
             ignored.append((column.name, reason))
         else:

@@ -56,7 +56,7 @@ class Cells:
         return np.bincount(pairs[0], minlength=len(self.codes))
 
 
-def cells_of(series: pd.Series, patient: np.ndarray, name: str) -> Cells:
+def as_cells(series: pd.Series, patient: np.ndarray, name: str) -> Cells:
     """Return the cells of a column; `patient`, int64, shape (R,), as in `Cells`."""
     index, texts = as_texts(series)
     number = as_numbers(series)

@@ -20,7 +20,8 @@ from hg3 import disk
 from hg3.config import Preset, load_preset, parse_preset
 from hg3.diffusion.loss import Batch
 from hg3.errors import ConfigError, RunError, TableError
-from hg3.table.checks import Cohort, checked_cohort
+from hg3.table.checks import checked_cohort
+from hg3.table.cohort import Cohort
 from hg3.table.encoding import Encoded, encode, fit_encoder
 from hg3.table.read import read_table
 from hg3.table.schema import load_schema

@@ -17,7 +17,8 @@ from hg3.evaluation.fidelity import (
     static_constancy,
     total_variation,
 )
-from hg3.table.checks import Cohort, checked_cohort, missing_cells
+from hg3.table.checks import checked_cohort
+from hg3.table.cohort import Cohort, missing_cells
 from hg3.table.schema import TableSchema
 from tests.table.cases import make_schema, make_table, tiny_columns
 

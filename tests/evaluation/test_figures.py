@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 
 from hg3.evaluation.figures import FEWEST_PATIENTS, draw_marginals
-from hg3.table.checks import Cohort, checked_cohort
+from hg3.table.checks import checked_cohort
+from hg3.table.cohort import Cohort
 from tests.table.cases import make_schema
 
 SCHEMA = make_schema(

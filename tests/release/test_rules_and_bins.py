@@ -20,7 +20,8 @@ from hg3.release.compare import compare_release
 from hg3.release.conditions import check_balance, resolve_where
 from hg3.release.verify import verify_release
 from hg3.release.writer import generate
-from hg3.table.checks import cells_of, checked_cohort
+from hg3.table.checks import checked_cohort
+from hg3.table.cohort import cells_of
 from hg3.table.encoding import fit_encoder
 from hg3.table.enforcement import RuleCount
 from hg3.table.schema import TableSchema, load_schema

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hg3.table.binning import bins_of
-from hg3.table.checks import Cohort, check_table, checked_cohort
+from hg3.table.checks import check_table, checked_cohort
+from hg3.table.cohort import Cohort
 from hg3.table.decoding import decode
 from hg3.table.encoding import encode, fit_encoder
 from hg3.table.schema import TableSchema, parse_schema

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 
 from hg3.errors import TableError
-from hg3.table.checks import Cohort, Findings, check_table, checked_cohort
+from hg3.table.checks import check_table, checked_cohort
+from hg3.table.cohort import Cohort
+from hg3.table.findings import Findings
 from hg3.table.read import read_table
 from hg3.table.schema import TableSchema
 from tests.table.cases import make_schema, make_table, tiny_columns

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hg3.table.checks import cells_of, check_table, checked_cohort
+from hg3.table.checks import check_table, checked_cohort
+from hg3.table.cohort import cells_of
 from hg3.table.decoding import decode, decode_counted
 from hg3.table.encoding import Encoder, fit_encoder
 from hg3.table.enforcement import Enforcer, RuleCount, total

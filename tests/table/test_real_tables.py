@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import real_table
-from hg3.table.checks import Cohort, checked_cohort
+from hg3.table.checks import checked_cohort
+from hg3.table.cohort import Cohort
 from hg3.table.decoding import decode_counted
 from hg3.table.encoding import encode, fit_encoder
 from hg3.table.read import read_table

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hg3.table.checks import cells_of, check_table, checked_cohort
+from hg3.table.checks import check_table, checked_cohort
+from hg3.table.cohort import cells_of
 from hg3.table.violations import counted, violations
 from tests.table.cases import make_schema
 from tests.table.ruled import RULES, random_cells, ruled_schema, ruled_table, slow_violations
