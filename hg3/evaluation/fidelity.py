@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hg3.table.cohort import Cohort, missing_cells
-from hg3.table.encoding import observed_cells, record_shape
+from hg3.table.cohort import Cohort, missing_cells, observed_cells, record_shape
 from hg3.table.schema import Column
 
 CEILING_DRAWS = 50

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hg3.table.schema import Code, TableSchema
+from hg3.table.schema import Code, Column, TableSchema
 from hg3.table.violations import Cells
 
 
@@ -47,16 +47,26 @@ def counting_cells(name: str, values: dict[str, np.ndarray], schema: TableSchema
     return values[indicator] == 1
 
 
+def observed_cells(cohort: Cohort, column: Column) -> np.ndarray:
+    """Return per row whether `column` has a value that counts: present, and not masked by its indicator."""
+    counts = counting_cells(column.name, cohort.values, cohort.schema)
+    return counts & ~missing_cells(cohort.values[column.name])
+
+
+def record_shape(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
+    """Return each record's length (N,), its last time plus one, and where it has a row, bool (N, L)."""
+    present = np.zeros((cohort.n_patients, cohort.schema.length), dtype=bool)
+    present[cohort.patient_index, cohort.time_index] = True
+    return cohort.schema.length - np.argmax(present[:, ::-1], axis=1), present
+
+
 def cells_of(cohort: Cohort, names: Sequence[str]) -> Cells:
     """Return some columns of a cohort on its grid, as rules take them; masked cells have no value."""
-    shape = (cohort.n_patients, cohort.schema.length)
-    has_row = np.zeros(shape, bool)
-    has_row[cohort.patient_index, cohort.time_index] = True
     grids = {}
     for name in names:
-        column, values = cohort.schema.by_name[name], cohort.values[name]
-        seen = counting_cells(name, cohort.values, cohort.schema) & ~missing_cells(values)
-        grids[name] = np.full((shape[0], 1) if column.static else shape, np.nan)
+        column = cohort.schema.by_name[name]
+        seen = observed_cells(cohort, column)
+        grids[name] = np.full((cohort.n_patients, 1 if column.static else cohort.schema.length), np.nan)
         time = 0 if column.static else cohort.time_index[seen]
-        grids[name][cohort.patient_index[seen], time] = values[seen]
-    return Cells(grids, has_row)
+        grids[name][cohort.patient_index[seen], time] = cohort.values[name][seen]
+    return Cells(grids, record_shape(cohort)[1])

@@ -8,7 +8,7 @@ import numpy as np
 from hg3.errors import SchemaError, TableError
 from hg3.layout import Block, Layout, chained
 from hg3.table.codecs import FEWEST_CARRIERS, RealCodec, constant_of, fit_categories, fit_real, sampling_bounds
-from hg3.table.cohort import Cohort, counting_cells, missing_cells
+from hg3.table.cohort import Cohort, missing_cells, observed_cells, record_shape
 from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, Code, Column, TableSchema
 
 
@@ -129,12 +129,6 @@ def _mark_complete(blocks: list[Block], schema: TableSchema) -> tuple[Block, ...
     return chained(marked)
 
 
-def observed_cells(cohort: Cohort, column: Column) -> np.ndarray:
-    """Return per row whether `column` has a value that counts: present, and not masked by its indicator."""
-    counts = counting_cells(column.name, cohort.values, cohort.schema)
-    return counts & ~missing_cells(cohort.values[column.name])
-
-
 def _category(name: str, width: int) -> Block:
     """Return a category's block, not placed yet."""
     return Block(name, "category", 0, width)
@@ -211,13 +205,6 @@ def _record_blocks(cohort: Cohort) -> list[Block]:
     if (inside & ~present).any():
         blocks.append(_category(PRESENT, 2))
     return blocks
-
-
-def record_shape(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
-    """Return each record's length (N,), its last time plus one, and where it has a row, bool (N, L)."""
-    present = np.zeros((cohort.n_patients, cohort.schema.length), dtype=bool)
-    present[cohort.patient_index, cohort.time_index] = True
-    return cohort.schema.length - np.argmax(present[:, ::-1], axis=1), present
 
 
 def encode(cohort: Cohort, encoder: Encoder) -> Encoded:

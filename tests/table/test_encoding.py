@@ -15,9 +15,9 @@ from hg3.disk import read_json, write_json
 from hg3.errors import Hg3Error, SchemaError, TableError
 from hg3.table.checks import check_table, checked_cohort
 from hg3.table.codecs import RELATIVE_TOLERANCE, round_inward
-from hg3.table.cohort import Cohort, counting_cells, missing_cells
+from hg3.table.cohort import Cohort, counting_cells, missing_cells, record_shape
 from hg3.table.decoding import decode
-from hg3.table.encoding import Encoder, FittedColumn, encode, fit_encoder, record_shape
+from hg3.table.encoding import Encoder, FittedColumn, encode, fit_encoder
 from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, TableSchema, parse_schema
 from tests.table.cases import make_schema, make_table, tiny_columns, train_mask
 from tests.table.strategies import Case, cases

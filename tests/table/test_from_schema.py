@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from hg3.errors import ConfigError, SchemaError
 from hg3.table.checks import check_table, checked_cohort
+from hg3.table.cohort import record_shape
 from hg3.table.cohorts.from_schema import FACTOR_SHARE, OWN_SHARE, simulate_schema
-from hg3.table.encoding import record_shape
 from hg3.table.read import read_table
 from hg3.table.schema import TableSchema
 from hg3.table.write import write_table
