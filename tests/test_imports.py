@@ -17,6 +17,7 @@ PACKAGE = Path(hg3.__file__).parent
 LAYERS = (
     ("errors",),
     ("disk", "layout"),
+    ("table.column",),
     ("table.rules",),
     ("config", "table.schema"),
     ("table", "diffusion"),
@@ -28,10 +29,11 @@ LAYERS = (
 # Parts that may know even less than what stands above them.
 ONLY = {
     "config": {"errors"},
-    "table.rules": set(),
-    "table.schema": {"errors", "table.rules"},
+    "table.column": set(),
+    "table.rules": {"table.column"},
+    "table.schema": {"errors", "table.column", "table.rules"},
     "diffusion": {"errors", "layout", "config"},  # channels, never a table
-    "evaluation": {"errors", "disk", "table", "table.schema"},  # tables and a schema, never a model
+    "evaluation": {"errors", "disk", "table", "table.column", "table.schema"},  # tables and a schema, never a model
     "sampling": {"errors", "layout", "config", "diffusion"},  # any callable is a model
 }
 # Libraries that an installation may lack, and the one module that may import each.

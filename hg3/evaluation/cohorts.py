@@ -10,8 +10,9 @@ from hg3 import disk
 from hg3.errors import RunError
 from hg3.table.checks import checked_cohort
 from hg3.table.cohort import Cohort
+from hg3.table.column import Code, canonical_code
 from hg3.table.read import read_table
-from hg3.table.schema import Code, TableSchema, canonical_code, load_schema
+from hg3.table.schema import TableSchema, load_schema
 
 
 @dataclass(frozen=True)

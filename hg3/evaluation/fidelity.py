@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hg3.table.cohort import Cohort, missing_cells, observed_cells, record_shape
-from hg3.table.schema import Column
+from hg3.table.column import Column
 
 CEILING_DRAWS = 50
 CEILING_QUANTILE = 0.95

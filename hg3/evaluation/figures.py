@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 
 from hg3.evaluation.fidelity import Sample, column_sample
 from hg3.table.cohort import Cohort, missing_cells
-from hg3.table.schema import Column
+from hg3.table.column import Column
 
 REAL_COLOUR, SYNTHETIC_COLOUR = "#8c8c8c", "#d1495b"
 FEWEST_PATIENTS = 10  # a bar or a bin of fewer patients is not drawn

@@ -9,8 +9,9 @@ import io
 import math
 from typing import Any
 
+from hg3.table.column import Column
 from hg3.table.rules import Rule
-from hg3.table.schema import Column, TableSchema
+from hg3.table.schema import TableSchema
 from hg3.table.violations import counted
 
 HEADER = (

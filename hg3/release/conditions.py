@@ -8,9 +8,10 @@ import torch
 
 from hg3.errors import ConfigError
 from hg3.sampling.generate import Condition
+from hg3.table.column import Code, canonical_code
 from hg3.table.encoding import Encoder, FittedColumn
 from hg3.table.rules import OrderRule
-from hg3.table.schema import OBSERVED_SUFFIX, Code, canonical_code
+from hg3.table.schema import OBSERVED_SUFFIX
 
 Value = Code | float
 

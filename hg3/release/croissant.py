@@ -4,7 +4,8 @@ import re
 from typing import Any
 
 from hg3.release.card import PATIENT, SYNTHETIC, coded, step, time_sentence
-from hg3.table.schema import Column, TableSchema
+from hg3.table.column import Column
+from hg3.table.schema import TableSchema
 
 SPECIFICATION = "http://mlcommons.org/croissant/1.0"
 CONTEXT = {

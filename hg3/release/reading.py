@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from hg3 import disk
 from hg3.errors import ReleaseError, SchemaError
 from hg3.release.manifest import read_manifest
-from hg3.table.schema import Column, TableSchema, load_schema
+from hg3.table.column import Column
+from hg3.table.schema import TableSchema, load_schema
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from hg3.errors import ReleaseError
 from hg3.release.reading import Release, rows_of, side_by_side, values_of
-from hg3.table.schema import Column, RewardTerm, TableSchema
+from hg3.table.column import Column
+from hg3.table.schema import RewardTerm, TableSchema
 
 MOST_DECIMALS = 9  # of any column; the floor of a logarithm where the schema states no decimals
 Reward = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

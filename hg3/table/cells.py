@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hg3.table.schema import LARGEST_CODE, Code, canonical_code
+from hg3.table.column import LARGEST_CODE, Code, canonical_code
 
 
 def as_numbers(series: pd.Series) -> np.ndarray:

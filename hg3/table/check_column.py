@@ -5,8 +5,8 @@ import pandas as pd
 
 from hg3.table.cells import as_numbers, as_texts, learned_codes, not_numbers
 from hg3.table.cohort import missing_cells
+from hg3.table.column import LARGEST_REAL, Code, Column, canonical_code
 from hg3.table.findings import Findings, shown_names
-from hg3.table.schema import LARGEST_REAL, Code, Column, canonical_code
 
 
 def check_real(series: pd.Series, column: Column, found: Findings) -> tuple[np.ndarray, np.ndarray]:

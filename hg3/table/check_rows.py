@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 
 from hg3.table.cells import as_numbers, as_texts, typed
+from hg3.table.column import canonical_code
 from hg3.table.findings import Findings, shown_names
-from hg3.table.schema import TableSchema, canonical_code
+from hg3.table.schema import TableSchema
 
 
 def check_names(names: list[str], schema: TableSchema, found: Findings) -> set[str]:

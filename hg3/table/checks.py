@@ -10,9 +10,10 @@ from hg3.table.binning import bin_visits
 from hg3.table.check_column import check_codes, check_real, check_values
 from hg3.table.check_rows import check_duplicates, check_names, check_patients, check_times
 from hg3.table.cohort import Cohort, cells_of, counting_cells, missing_cells
+from hg3.table.column import Code
 from hg3.table.findings import Findings
 from hg3.table.read import read_table
-from hg3.table.schema import Code, TableSchema, load_schema
+from hg3.table.schema import TableSchema, load_schema
 from hg3.table.violations import counted, violations
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hg3.errors import SchemaError, TableError
-from hg3.table.schema import LARGEST_REAL, Code, Column, lattice_bounds
+from hg3.table.column import LARGEST_REAL, Code, Column, lattice_bounds
 from hg3.table.transforms import Transform, fit_transform
 
 MOST_DECIMALS = 9

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hg3.table.schema import Code, Column, TableSchema
+from hg3.table.column import Code, Column
+from hg3.table.schema import TableSchema
 from hg3.table.violations import Cells
 
 

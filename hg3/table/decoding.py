@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 
 from hg3.layout import Block
+from hg3.table.column import Code
 from hg3.table.encoding import Encoder, FittedColumn
 from hg3.table.enforcement import Enforcer, RuleCount
 from hg3.table.rules import ForbiddenRule
-from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, Code, TableSchema
+from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, TableSchema
 from hg3.table.violations import Cells
 
 SMALLEST_PROBABILITY = 1e-6  # a softmax may round to 0; its logarithm must stay finite

@@ -9,7 +9,8 @@ from hg3.errors import SchemaError, TableError
 from hg3.layout import Block, Layout, chained
 from hg3.table.codecs import FEWEST_CARRIERS, RealCodec, constant_of, fit_categories, fit_real, sampling_bounds
 from hg3.table.cohort import Cohort, missing_cells, observed_cells, record_shape
-from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, Code, Column, TableSchema
+from hg3.table.column import Code, Column
+from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, TableSchema
 
 
 @dataclass(frozen=True)

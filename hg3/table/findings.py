@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hg3.table.schema import Code
+from hg3.table.column import Code
 
 SHOWN_POSITIONS = 5
 SHOWN_NAMES = 10

@@ -8,7 +8,7 @@ import tomli_w
 
 from hg3.table.cells import as_numbers, as_texts, learned_codes, not_numbers
 from hg3.table.codecs import FEWEST_CARRIERS
-from hg3.table.schema import LARGEST_REAL, Code, canonical_code
+from hg3.table.column import LARGEST_REAL, Code, canonical_code
 
 MOST_CODES = 50  # of a column of texts; one with more holds free text or identifiers
 MOST_NUMBERS = 15  # of a column of whole numbers that may be codes; one with more is a real

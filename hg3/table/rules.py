@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Code = int | str
+from hg3.table.column import Code, Column
 
 
 class _Rule(BaseModel):
@@ -90,8 +90,8 @@ class EndsRule(_ColumnRule):
 Rule = Annotated[OrderRule | ForbiddenRule | MonotoneRule | AbsorbingRule | EndsRule, Field(discriminator="kind")]
 
 
-def check_rules(rules: tuple[Rule, ...], columns: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the rules fit `columns`, the schema's `Column`s by name, and can hold together."""
+def check_rules(rules: tuple[Rule, ...], columns: Mapping[str, Column]) -> None:
+    """Raise ValueError unless the rules fit the columns, by their names, and can hold together."""
     sentences = [rule.sentence for rule in rules]
     for rule in rules:
         if sentences.count(rule.sentence) > 1:
@@ -104,7 +104,7 @@ def check_rules(rules: tuple[Rule, ...], columns: Mapping[str, Any]) -> None:
     _check_givers(rules, columns)
 
 
-def _faults(rule: Rule, columns: Mapping[str, Any]) -> Iterator[str]:
+def _faults(rule: Rule, columns: Mapping[str, Column]) -> Iterator[str]:
     """Yield what of a rule does not fit the columns."""
     unknown = [name for name in rule.columns if name not in columns]
     if unknown:
@@ -128,7 +128,7 @@ def _faults(rule: Rule, columns: Mapping[str, Any]) -> Iterator[str]:
         yield f"which would change {used[-1].name!r}, and that says whether another column counts"
 
 
-def _order_faults(rule: OrderRule, used: list[Any]) -> Iterator[str]:
+def _order_faults(rule: OrderRule, used: list[Column]) -> Iterator[str]:
     if len(set(rule.columns)) < len(rule.columns):
         yield "which names a column twice"
     if not all(c.is_real for c in used):
@@ -141,7 +141,7 @@ def _order_faults(rule: OrderRule, used: list[Any]) -> Iterator[str]:
             yield "whose columns have bounds that do not rise along it; order the lowest and the highest ones too"
 
 
-def _code_faults(codes: Mapping[str, Code], used: list[Any]) -> Iterator[str]:
+def _code_faults(codes: Mapping[str, Code], used: list[Column]) -> Iterator[str]:
     for column in used:
         if column.categories is None:
             yield f"whose column {column.name!r} lists no `categories`; a rule needs them listed"
@@ -168,7 +168,7 @@ def _check_directions(rules: tuple[Rule, ...]) -> None:
             raise ValueError(f"has column {name!r} both rising and falling; state one direction")
 
 
-def _check_givers(rules: tuple[Rule, ...], columns: Mapping[str, Any]) -> None:
+def _check_givers(rules: tuple[Rule, ...], columns: Mapping[str, Column]) -> None:
     """Refuse a forbidden rule whose last column has no code to give way to."""
     held = {rule.column for rule in rules if isinstance(rule, MonotoneRule | AbsorbingRule)}
     left: dict[tuple[Any, ...], int] = {}
@@ -182,6 +182,6 @@ def _check_givers(rules: tuple[Rule, ...], columns: Mapping[str, Any]) -> None:
                 "by another rule; name another column last"
             )
         key = (giver.name, frozenset((name, columns[name].position(rule.codes[name])) for name in others))
-        left[key] = left.get(key, len(giver.categories)) - 1
+        left[key] = left.get(key, len(giver.categories or ())) - 1
         if left[key] == 0:
             raise ValueError(f"has rules that forbid every code of {giver.name!r}, the last with {rule.sentence!r}")

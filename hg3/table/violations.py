@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hg3.table.column import Column
 from hg3.table.rules import AbsorbingRule, EndsRule, ForbiddenRule, MonotoneRule, OrderRule, Rule
-from hg3.table.schema import Column
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from hg3.diffusion.health_gym_v3 import PublishedUNet
 from hg3.diffusion.unet import UNet
 from hg3.errors import SchemaError
 from hg3.layout import Block, Layout, chained
-from hg3.table.schema import OBSERVED_SUFFIX, Column, TableSchema, load_schema
+from hg3.table.column import Column
+from hg3.table.schema import OBSERVED_SUFFIX, TableSchema, load_schema
 from hg3.training.checkpoint import make_network
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from hg3.release.card import card, dictionary_rows
 from hg3.release.croissant import croissant
-from hg3.table.schema import Column, TableSchema, load_schema
+from hg3.table.column import Column
+from hg3.table.schema import TableSchema, load_schema
 from tests.release.test_load import SCHEMA, manifest_of
 
 PARTS = [

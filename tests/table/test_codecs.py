@@ -18,7 +18,7 @@ from hg3.table.codecs import (
     round_inward,
     sampling_bounds,
 )
-from hg3.table.schema import Column
+from hg3.table.column import Column
 from hg3.table.transforms import Transform
 
 INFINITE = (-math.inf, math.inf)

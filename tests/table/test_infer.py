@@ -14,8 +14,9 @@ from hg3.errors import ConfigError, SchemaError, TableError
 from hg3.table.checks import check, check_table
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.cohorts.from_schema import simulate_schema
+from hg3.table.column import Column
 from hg3.table.infer import infer_schema, propose_schema
-from hg3.table.schema import Column, TableSchema, load_schema, parse_schema, shipped_schemas
+from hg3.table.schema import TableSchema, load_schema, parse_schema, shipped_schemas
 from hg3.table.write import write_table
 from tests.table.cases import make_table
 from tests.table.strategies import Case, cases

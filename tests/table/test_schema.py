@@ -8,14 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from hg3.errors import SchemaError
-from hg3.table.schema import (
-    TableSchema,
-    canonical_code,
-    lattice_bounds,
-    load_schema,
-    parse_schema,
-    shipped_schemas,
-)
+from hg3.table.column import canonical_code, lattice_bounds
+from hg3.table.schema import TableSchema, load_schema, parse_schema, shipped_schemas
 from tests.table.cases import make_schema
 
 REAL: dict[str, Any] = {"name": "x", "kind": "real"}

@@ -16,7 +16,8 @@ from scipy.special import expit, ndtr
 from hg3.errors import SchemaError
 from hg3.table.codecs import round_inward
 from hg3.table.cohorts.counts import check_counts
-from hg3.table.schema import LARGEST_REAL, Code, Column, TableSchema, lattice_bounds
+from hg3.table.column import LARGEST_REAL, Code, Column, lattice_bounds
+from hg3.table.schema import TableSchema
 
 N_FACTORS = 3
 FACTOR_SHARE = 0.35  # of a latent's variance: shared by columns; what is left of both shares is over time
