@@ -40,7 +40,8 @@ def decode_counted(
         f.column.name: _values(x[f.column.static], blocks[f.column.static].get(f.column.name), f)
         for f in encoder.columns
     }
-    enforcer = Enforcer(encoder.schema, _decimals(encoder), _scores(x, blocks, encoder))
+    released = encoder.released_schema()
+    enforcer = Enforcer(encoder.schema, _decimals(released), _scores(x, blocks, encoder))
     kept, values, counts = _with_rules(kept, values, missing, enforcer)
     numbers, times = np.nonzero(kept)
     schema = encoder.schema
@@ -49,7 +50,7 @@ def decode_counted(
         name = fitted.column.name
         absent, cells = (np.broadcast_to(a[name], kept.shape)[numbers, times] for a in (missing, values))
         columns[name] = _column(cells, absent, fitted)
-    return pa.table(columns, schema=arrow_schema(encoder.released_schema())), counts
+    return pa.table(columns, schema=arrow_schema(released)), counts
 
 
 def _with_rules(
@@ -68,10 +69,9 @@ def _with_rules(
     return cells.has_row, values, counts
 
 
-def _decimals(encoder: Encoder) -> dict[str, int]:
+def _decimals(schema: TableSchema) -> dict[str, int]:
     """Return the decimals of the real columns that have some; a constant may have none."""
-    released = encoder.released_schema().columns
-    return {column.name: column.decimals for column in released if column.is_real and column.decimals is not None}
+    return {c.name: c.decimals for c in schema.columns if c.is_real and c.decimals is not None}
 
 
 def _scores(x: dict[bool, np.ndarray], blocks: dict[bool, dict[str, Block]], encoder: Encoder) -> dict[str, np.ndarray]:
