@@ -338,7 +338,7 @@ def test_recompute_finds_a_part_of_another_seed(release: Path, run: Path, tmp_pa
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another machine than the release was made on."""
     here = plan_module.environment
-    for module in ("hg3.release.plan", "hg3.release.verify"):
+    for module in ("hg3.release.plan", "hg3.release.recompute"):
         monkeypatch.setattr(f"{module}.environment", lambda source: {**here(source), "implementation": "abacus"})
 
 
