@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hg3 import disk
-from hg3.cli import main
+from hg3.cli.app import main
 from hg3.release.card import card, dictionary_rows
 from hg3.release.croissant import croissant
 from hg3.release.writer import generate, write_sums

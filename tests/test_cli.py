@@ -22,8 +22,9 @@ import torch
 import typer.main
 
 import hg3
-from hg3 import cli, disk
-from hg3.cli import app
+from hg3 import disk
+from hg3.cli.app import app
+from hg3.cli.screen import progress
 from hg3.release import writer
 from hg3.table.cohorts import fetch
 from hg3.table.cohorts.art_hiv import simulate
@@ -598,7 +599,7 @@ def test_bars_say_how_far_and_how_fast(command: Command, folder: Path, tmp_path:
 
 def test_speed_is_of_this_call(capsys: pytest.CaptureFixture[str]) -> None:
     """A resumed training begins with the updates of earlier calls, a timed one without a total."""
-    with cli._progress() as bars:
+    with progress() as bars:
         for update in (100_000, 100_001):
             bars("train", {"update": update, "total": None, "loss": 1.0, "skipped": 3})
             time.sleep(0.02)

@@ -102,9 +102,10 @@ def test_optional_library_has_one_door(library: str) -> None:
     assert doors <= {OPTIONAL[library]}
 
 
-def test_import_is_light() -> None:
-    heavy = {"torch", "pandas", "pyarrow", "matplotlib", "typer", *OPTIONAL}
-    loaded = run_python("import sys, hg3; print(hg3.__version__, *sys.modules)").split()
+@pytest.mark.parametrize(("module", "light"), [("hg3", set()), ("hg3.cli.app", {"typer"})])
+def test_import_is_light(module: str, light: set[str]) -> None:
+    heavy = {"torch", "numpy", "pandas", "pyarrow", "scipy", "matplotlib", "pydantic", "typer", *OPTIONAL} - light
+    loaded = run_python(f"import sys, {module}; print(sys.modules['hg3'].__version__, *sys.modules)").split()
     assert loaded[0] == hg3.__version__
     assert heavy & set(loaded) == set()
 
@@ -127,7 +128,7 @@ find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "hg3._C" else find_spec(name, package)
 for name in ("hg3._C", "mlflow", "submitit", "sklearn", "sdmetrics", "lifelines"):
     sys.modules[name] = None  # cannot be imported
-import hg3, hg3.cli
+import hg3, hg3.cli.app
 for name in hg3.__all__:
     getattr(hg3, name)
 from hg3.sampling.ops import IMPLEMENTATION

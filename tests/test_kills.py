@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hg3.cli import main
+from hg3.cli.app import main
 from tests import runs
 from tests.runs import file_bytes, options
 from tests.training.cases import weight_hashes

@@ -104,7 +104,7 @@ def test_wheel_says_what_it_is(wheel: Path) -> None:
         assert any(name.startswith(f"{folder}/licenses/LICENSE") for name in archive.namelist())
     assert (said["Name"], said["Version"], said["License-Expression"]) == ("hg3", PROJECT["version"], "MIT")
     assert said["Requires-Python"] == ">=3.11"
-    assert "hg3 = hg3.cli:main" in points.splitlines()
+    assert "hg3 = hg3.cli.app:main" in points.splitlines()
     needs = said.get_all("Requires-Dist") or []
     assert "torch==2.13.*" in needs
     assert not [need for need in needs if need.startswith(("mlflow", "submitit")) and "extra ==" not in need]
@@ -118,7 +118,7 @@ def test_version_has_one_source() -> None:
 
 def test_entry_point_is_the_command() -> None:
     (point,) = entry_points(group="console_scripts", name="hg3")
-    assert point.value == "hg3.cli:main"
+    assert point.value == "hg3.cli.app:main"
     assert callable(point.load())
     program = which("hg3", path=str(Path(sys.executable).parent))
     assert program is not None

@@ -1,0 +1,81 @@
+"""The verbs that make and show models: train, model describe."""
+
+import json
+import shlex
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from hg3.cli.options import JsonOption, OutOption, PresetOption, SchemaOption, SetOption, TableArgument, pairs
+from hg3.cli.screen import print_table, progress, warn
+
+STOPPED = 130  # a training that a signal ended: whole, and to be resumed
+
+group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show networks.")
+
+
+def train_command(
+    table: TableArgument,
+    out: OutOption,
+    schema: Annotated[str | None, typer.Option(help="A shipped schema's name or the path of one.")] = None,
+    preset: PresetOption = "hg3",
+    changes: SetOption = [],  # noqa: B006  typer copies it
+    updates: Annotated[int | None, typer.Option(help="How many updates; the reproducible way.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="How many minutes instead.", min=0.01)] = None,
+    seed: Annotated[int, typer.Option(help="Of the split, the weights and the noise.", min=0)] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+) -> None:
+    """Train a model on a table.
+
+    Leaves a private run folder. SIGTERM or Ctrl-C stops it at a checkpoint, and --resume goes on from there.
+
+    \b
+    Example: hg3 train cohort.parquet --schema art-hiv-v2 --updates 2000 --out runs/art
+    """
+    from hg3.training.run import train
+
+    settings = pairs(changes)
+    last: dict[str, Any] = {}
+    with progress() as bars:
+
+        def tell(entry: dict[str, Any]) -> None:
+            last.update(entry)
+            bars("train", entry)
+
+        finished = train(table, out, schema, preset, settings, updates, minutes, seed, resume, report=tell, warn=warn)
+    if not finished:
+        length = f" --minutes {minutes:g}" if minutes else ""
+        again = shlex.join(["hg3", "train", str(table), "--out", str(out), "--resume"]) + length
+        print(f"stopped at a checkpoint; go on with: {again}", file=sys.stderr)
+        sys.exit(STOPPED)
+    if last.get("total") and last["update"] < last["total"]:
+        print(f"validation no longer improved: ended at {last['update']} of {last['total']} updates")
+    print(f"trained; run in {out}, loss curve in {out}/loss.png")
+
+
+@group.command("describe")
+def model_describe(
+    schema: SchemaOption,
+    preset: PresetOption = "hg3",
+    changes: SetOption = [],  # noqa: B006  typer copies it
+    as_json: JsonOption = False,
+) -> None:
+    """Show parameters, channels and every stage of a network.
+
+    \b
+    Example: hg3 model describe --preset hg3 --schema art-hiv-v2
+    """
+    from hg3.training.describe import describe_model
+
+    found = describe_model(preset, schema, pairs(changes))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    length = f"{found['length']} times, padded to {found['padded_length']}"
+    print(f"preset {found['preset']} on schema {found['schema']}: {found['parameters']:,} parameters, {length}")
+    print_table(
+        f"{found['static_channels']} static and {found['dynamic_channels']} dynamic channels",
+        found["channels"],
+    )
+    print_table("one patient through the network", found["stages"])

@@ -1,0 +1,30 @@
+"""Arguments and options that several verbs take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hg3.errors import ConfigError
+
+TableArgument = Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet, long format.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+SchemaOption = Annotated[str, typer.Option("--schema", help="A shipped schema's name or the path of one.")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Of the preset: network.width=64; repeatable."),
+]
+PresetOption = Annotated[str, typer.Option("--preset", help="A shipped preset's name or the path of one.")]
+ReleaseArgument = Annotated[Path, typer.Argument(help="The folder that hg3 generate made.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def pairs(changes: list[str]) -> dict[str, str]:
+    """Return what the words KEY=VALUE of --set say."""
+    found = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change!r} was given; it takes KEY=VALUE, for example network.width=64")
+        found[key] = value
+    return found

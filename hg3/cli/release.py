@@ -1,0 +1,99 @@
+"""The verbs that make, verify and export releases: generate, release verify, release export."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hg3.cli.options import OutOption, ReleaseArgument
+from hg3.cli.screen import progress
+from hg3.errors import ConfigError
+
+group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Verify and export releases.")
+
+
+def generate_command(
+    run: Annotated[Path, typer.Argument(help="The folder that hg3 train made.")],
+    out: OutOption,
+    patients: Annotated[int, typer.Option(help="How many patients.")],
+    seed: Annotated[int, typer.Option(help="Whole number that fixes the release.")] = 0,
+    solver: Annotated[
+        str | None, typer.Option(help="dpm++, sde-dpm++, ddim, ancestral or ancestral-beta; the preset's if absent.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Network calls a patient; the preset's if absent.")] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise of ddim, 0 to 1.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Static values that all patients have.")
+    ] = None,
+    balance: Annotated[str | None, typer.Option(help="A static column whose codes get equal shares.")] = None,
+    shard: Annotated[str, typer.Option(help="I/N: make every N-th part from the I-th on.")] = "1/1",
+    mix: Annotated[bool, typer.Option("--mix", help="Go on under another device, torch or precision.")] = False,
+) -> None:
+    """Generate a release from a run.
+
+    The bytes are the same for any shards, in any order, and through kills. Called again, it goes on.
+
+    \b
+    Example: hg3 generate runs/art --patients 1000 --seed 7 --solver dpm++ --steps 20 --out releases/art
+    """
+    from hg3.release.writer import generate
+
+    mine = _shard(shard)
+    asked = {"solver": solver, "steps": steps, "eta": eta, "where": _where(where), "balance": balance}
+    with progress() as bars:
+        report = partial(bars, "generate")
+        complete = generate(run, out, patients, seed, shard=mine, mix=mix, report=report, **asked)
+    print(f"{patients:,} patients in {out}" if complete else f"shard {shard} is done; others are not yet")
+
+
+def _where(text: str | None) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    names = [name.strip() for name, _, _ in pairs]
+    if not all(equals and value.strip() for _, equals, value in pairs) or len(set(names)) < len(names):
+        raise ConfigError(f"--where {text!r} was given; it takes COLUMN=VALUE,COLUMN=VALUE with each column once")
+    return dict(zip(names, (value.strip() for _, _, value in pairs), strict=True))
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdecimal() or not count.isdecimal():
+        raise ConfigError(f"--shard {text!r} was given; it takes I/N, for example 2/7")
+    return int(index), int(count)
+
+
+@group.command("verify")
+def release_verify(
+    folder: ReleaseArgument,
+    recompute: Annotated[int, typer.Option(help="Random patients whose blocks are generated anew.", min=0)] = 0,
+    run: Annotated[Path | None, typer.Option(help="The run, for --recompute.")] = None,
+) -> None:
+    """Check sums, manifest and every row of a release.
+
+    With --recompute, the blocks of random patients are generated anew and compared.
+
+    \b
+    Example: hg3 release verify releases/art --recompute 3 --run runs/art
+    """
+    from hg3.release.verify import verify_release
+
+    found = verify_release(folder, recompute, run)
+    print(f"{folder} verifies: {found.files} files, {found.patients:,} patients, {found.rows:,} rows")
+    if found.recomputed_patients:
+        print(f"{found.recomputed_patients} patients computed anew are equal: {found.recomputed_equal}")
+
+
+@group.command("export")
+def release_export(
+    folder: ReleaseArgument,
+    csv: Annotated[Path, typer.Option("--csv", help="The file to write; .gz compresses.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write a release as one CSV file.
+
+    \b
+    Example: hg3 release export releases/art --csv art.csv.gz
+    """
+    from hg3.release.export import export_csv
+
+    print(f"written to {export_csv(folder, csv, force)}")
