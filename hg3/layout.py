@@ -10,8 +10,7 @@ from typing import Any, Literal
 class Block:
     """Neighbouring channels that encode one thing: a real (width 1) or a category (one channel a code).
 
-    `low` and `high` are the sampling bounds of a real in model space; a category lives on its simplex. A block is
-    `complete` if every cell has a value: no column that may be missing, no time after a record's end or in a gap.
+    `low` and `high` are the sampling bounds of a real in model space; a category lives on its simplex.
     """
 
     name: str
@@ -20,7 +19,6 @@ class Block:
     width: int
     low: float = -math.inf
     high: float = math.inf
-    complete: bool = False
 
     @property
     def channels(self) -> slice:
@@ -75,11 +73,10 @@ class Layout:
 def _block_to_dict(block: Block) -> dict[str, Any]:
     """Return the block as JSON can hold it: an infinite bound is null."""
     bounds = {side: None if math.isinf(v) else v for side, v in (("low", block.low), ("high", block.high))}
-    plain = {"name": block.name, "kind": block.kind, "start": block.start, "width": block.width}
-    return {**plain, "complete": block.complete, **bounds}
+    return {"name": block.name, "kind": block.kind, "start": block.start, "width": block.width, **bounds}
 
 
 def _block_from_dict(content: dict[str, Any]) -> Block:
     low = -math.inf if content["low"] is None else content["low"]
     high = math.inf if content["high"] is None else content["high"]
-    return Block(content["name"], content["kind"], content["start"], content["width"], low, high, content["complete"])
+    return Block(content["name"], content["kind"], content["start"], content["width"], low, high)

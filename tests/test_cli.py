@@ -507,7 +507,8 @@ def test_a_proposed_schema(command: Command, folder: Path, tmp_path: Path) -> No
     assert 'step = "week"' in (tmp_path / "s.toml").read_text()
     assert "s.toml is there already" in refusal(command(*wish, "--out", tmp_path / "s.toml"))
     assert "--step eon was given" in refusal(command(*wish, "--out", tmp_path / "t.toml", "--step", "eon"))
-    assert [path.name for path in tmp_path.iterdir()] == ["s.toml"]
+    assert command(*wish, "--out", tmp_path / "t.toml", "--bin", "2").code == 0
+    assert "bin = 2.0" in (tmp_path / "t.toml").read_text()
 
 
 # Help and examples.

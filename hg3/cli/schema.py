@@ -39,9 +39,12 @@ def schema_check(
 def schema_infer(
     table: TableArgument,
     patient: Annotated[str, typer.Option(help="The column that names the patient.")],
-    time: Annotated[str, typer.Option(help="The column of whole numbers that names the time.")],
+    time: Annotated[str, typer.Option(help="The column of numbers that names the time.")],
     out: OutOption,
     step: Annotated[str | None, typer.Option(help="What a time counts: minute, hour, ... or visit.")] = None,
+    width: Annotated[
+        float | None, typer.Option("--bin", help="Width of a bin, in steps, for visits at any time.")
+    ] = None,
 ) -> None:
     """Propose a schema for a table, for a person to correct.
 
@@ -50,5 +53,5 @@ def schema_infer(
     """
     from hg3.table.infer import propose_schema
 
-    propose_schema(table, patient, time, out, step)
+    propose_schema(table, patient, time, out, step, width)
     print(f"proposal in {out}; correct it, then: hg3 schema check {table} --schema {out}")

@@ -33,8 +33,8 @@ def fill_absent(
     error or a cross-entropy is the same, without the noise of the draw in the gradient.
     """
     x_0, eps = x_0.clone(), eps.clone()
-    for kind, width in sorted({(b.kind, b.width) for b in blocks if not b.complete}):
-        group = [i for i, b in enumerate(blocks) if (b.kind, b.width) == (kind, width) and not b.complete]
+    for kind, width in sorted({(b.kind, b.width) for b in blocks}):
+        group = [i for i, b in enumerate(blocks) if (b.kind, b.width) == (kind, width)]
         channels = [c for i in group for c in range(blocks[i].start, blocks[i].start + width)]
         clean, noise = (x[:, channels].unflatten(1, (-1, width)) for x in (x_0, eps))  # (B, group, width, L)
         there = observed[:, group]

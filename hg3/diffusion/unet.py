@@ -15,7 +15,6 @@ from hg3.diffusion.schedule import Schedule
 from hg3.layout import Block, Layout
 
 TIME_FEATURES = 128
-LIMITED_EVIDENCE = 8.0  # reached at lambda = 0.6, from where on the layers see a code themselves
 
 
 class UNet(nn.Module):
@@ -37,8 +36,8 @@ class UNet(nn.Module):
 
     channels_last = True
     evidence: Tensor
-    static_limit: Tensor
-    dynamic_limit: Tensor
+    static_codes: Tensor
+    dynamic_codes: Tensor
 
     def __init__(self, layout: Layout, schedule: Schedule, config: NetworkConfig) -> None:
         super().__init__()
@@ -47,8 +46,8 @@ class UNet(nn.Module):
         width, levels = config.width, config.levels
         self.n_times = schedule.T
         self.register_buffer("evidence", evidence(schedule), persistent=False)
-        self.register_buffer("static_limit", evidence_limit(layout.static), persistent=False)
-        self.register_buffer("dynamic_limit", evidence_limit(layout.dynamic), persistent=False)
+        self.register_buffer("static_codes", code_channels(layout.static), persistent=False)
+        self.register_buffer("dynamic_codes", code_channels(layout.dynamic), persistent=False)
         self.padding = -length % 2**levels
         self.lengths = [math.ceil(length / 2**i) for i in range(levels + 1)]  # without the pad, per level
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
@@ -85,12 +84,11 @@ class UNet(nn.Module):
             h = block(up(h, math.ceil(valid / 2)) + skips.pop(), time, valid)
         h = h[:, :length]
         strength = self.evidence[t][:, None]  # (B, 1)
-        raw_dynamic = self.leave(h).transpose(1, 2)
-        raw_dynamic = raw_dynamic + torch.minimum(strength, self.dynamic_limit)[:, :, None] * x_dynamic
+        raw_dynamic = self.leave(h).transpose(1, 2) + (strength * self.dynamic_codes)[:, :, None] * x_dynamic
         if self.leave_static is None:
             return x_static, raw_dynamic
         raw_static = self.leave_static(torch.cat([pooled, h.mean(dim=1)], dim=1))
-        return raw_static + torch.minimum(strength, self.static_limit) * x_static, raw_dynamic
+        return raw_static + strength * self.static_codes * x_static, raw_dynamic
 
 
 class ResidualBlock(nn.Module):
@@ -164,13 +162,9 @@ def evidence(schedule: Schedule) -> Tensor:
     return torch.as_tensor(2.0 * schedule.signal / schedule.noise**2).float()
 
 
-def evidence_limit(blocks: tuple[Block, ...]) -> Tensor:
-    """Return the most evidence that each channel may give, float32, shape (channels,): 0 for a real.
-
-    Where cells may lack a value, too strong evidence would read a code into channels that hold none.
-    """
-    limit = {block.name: math.inf if block.complete else LIMITED_EVIDENCE for block in blocks}
-    return torch.tensor([limit[b.name] if b.kind == "category" else 0.0 for b in blocks for _ in range(b.width)])
+def code_channels(blocks: tuple[Block, ...]) -> Tensor:
+    """Return which channels encode a code, float32, shape (channels,): 1 for a category, 0 for a real."""
+    return torch.tensor([float(block.kind == "category") for block in blocks for _ in range(block.width)])
 
 
 def _pooled_head(width: int, n_static: int) -> nn.Sequential:

@@ -22,18 +22,24 @@ def bin_visits(frame: pd.DataFrame, schema: TableSchema) -> tuple[pd.DataFrame, 
         return frame.assign(**{schema.within: 0.0}), None, 0
     time = as_numbers(frame[schema.time])
     number, offset = bins_of(time, schema)
-    kept = np.flatnonzero(~_superseded(frame, time, number, schema))
+    kept = np.arange(len(frame))
+    if names.count(schema.patient) == 1:  # else the checks tell
+        kept = np.flatnonzero(~superseded(frame[schema.patient], time, number))
     binned = frame.assign(**{schema.time: number, schema.within: offset}).iloc[kept].reset_index(drop=True)
     return binned, kept, len(frame) - len(kept)
 
 
-def _superseded(frame: pd.DataFrame, time: np.ndarray, number: np.ndarray, schema: TableSchema) -> np.ndarray:
+def superseded(patients: pd.Series, time: np.ndarray, number: np.ndarray) -> np.ndarray:
     """Return which rows have a later one of their patient in their bin; none where no patient is named."""
-    if list(frame.columns).count(schema.patient) != 1:
-        return np.zeros(len(frame), bool)
-    patient, _ = as_texts(frame[schema.patient])
+    patient, _ = as_texts(patients)
     latest = pd.Series(time).groupby([patient, number]).transform("max").to_numpy()
     return (time < latest) & (patient >= 0)
+
+
+def bin_numbers(time: np.ndarray, width: float) -> np.ndarray:
+    """Return the bin of each time, float64, time 0 being the start of bin 0; infinite times stay so."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.floor(np.round(time / width, SAME_TIME))
 
 
 def bins_of(time: np.ndarray, schema: TableSchema) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +50,7 @@ def bins_of(time: np.ndarray, schema: TableSchema) -> tuple[np.ndarray, np.ndarr
     time : float64, in units of the schema's step; time 0 is the start of bin 0.
     """
     column, width = schema.by_name[schema.within], float(schema.bin or 1.0)
-    with np.errstate(invalid="ignore", over="ignore"):  # infinite times stay so
-        number = np.floor(np.round(time / width, SAME_TIME))
+    number = bin_numbers(time, width)
+    with np.errstate(invalid="ignore", over="ignore"):
         offset = np.round(time - number * width, column.decimals or 0)
     return number, np.nan_to_num(np.clip(offset, *column.bounds), nan=0.0)

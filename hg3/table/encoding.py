@@ -1,6 +1,6 @@
 """A cohort as tensors: x_static (N, S), x_dynamic (N, C, L), and which cells were observed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from hg3.errors import SchemaError, TableError
 from hg3.layout import Block, Layout, chained
 from hg3.table.codecs import FEWEST_CARRIERS, RealCodec, constant_of, fit_categories, fit_real, sampling_bounds
-from hg3.table.cohort import Cohort, missing_cells, observed_cells, record_shape
+from hg3.table.cohort import Cohort, counting_cells, missing_cells, observed_cells, record_shape
 from hg3.table.column import Code, Column
 from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, TableSchema
 
@@ -115,19 +115,8 @@ def fit_encoder(cohort: Cohort, train: np.ndarray, scaling: str = "standard") ->
     blocks[False] += _record_blocks(cohort)
     if not blocks[False]:
         raise SchemaError(f"schema {schema.name!r} has no column that varies over time; hg3 models records over time")
-    static, dynamic = (_mark_complete(blocks[static], schema) for static in (True, False))
-    return Encoder(schema, tuple(fitted), Layout(static, dynamic, schema.length)), warnings
-
-
-def _mark_complete(blocks: list[Block], schema: TableSchema) -> tuple[Block, ...]:
-    """Return the blocks in their places, `complete` where nothing can take a value away (flags always have one)."""
-    record = {block.name for block in blocks} & {CONTINUES, PRESENT}
-    marked = []
-    for block in blocks:
-        column = schema.by_name.get(block.name)
-        sure = column is None or (column.missing == "never" and not schema.masked_by(block.name) and not record)
-        marked.append(replace(block, complete=sure))
-    return chained(marked)
+    layout = Layout(chained(blocks[True]), chained(blocks[False]), schema.length)
+    return Encoder(schema, tuple(fitted), layout), warnings
 
 
 def _category(name: str, width: int) -> Block:
@@ -224,9 +213,11 @@ def encode(cohort: Cohort, encoder: Encoder) -> Encoded:
             _write(x[static][:, block.channels], value, seen, block, fitted)
             observed[static][:, number] = seen
         if fitted.flagged:
-            _, block = blocks[static][name + OBSERVED_SUFFIX]
-            _write_category(x[static][:, block.channels], seen.astype(np.int64), np.ones_like(seen), block)
-    _encode_record(cohort, x[False], {name: block for name, (_, block) in blocks[False].items()})
+            number, block = blocks[static][name + OBSERVED_SUFFIX]
+            asked = _counting_on_grid(cohort, fitted.column)
+            _write_category(x[static][:, block.channels], seen.astype(np.int64), asked, block)
+            observed[static][:, number] = asked
+    _encode_record(cohort, x[False], observed[False], blocks[False])
     return Encoded(x[True][:, :, 0], x[False], observed[True][:, :, 0], observed[False])
 
 
@@ -247,6 +238,14 @@ def _on_grid(cohort: Cohort, fitted: FittedColumn) -> tuple[np.ndarray, np.ndarr
     grid[cohort.patient_index[seen], time] = values[seen]
     there[cohort.patient_index[seen], time] = True
     return grid, there
+
+
+def _counting_on_grid(cohort: Cohort, column: Column) -> np.ndarray:
+    """Return where a column may have a value at all, (N, L) or (N, 1): a row, and not masked by its indicator."""
+    rows = counting_cells(column.name, cohort.values, cohort.schema)
+    grid = np.zeros((cohort.n_patients, 1 if column.static else cohort.schema.length), bool)
+    grid[cohort.patient_index[rows], 0 if column.static else cohort.time_index[rows]] = True
+    return grid
 
 
 def _refer(index: np.ndarray, table_codes: tuple[Code, ...], codes: tuple[Code, ...]) -> np.ndarray:
@@ -271,11 +270,12 @@ def _write_category(out: np.ndarray, index: np.ndarray, seen: np.ndarray, block:
         out[:, code] = np.where(seen, np.where(index == code, 1.0, -1.0), block.fill)
 
 
-def _encode_record(cohort: Cohort, x: np.ndarray, blocks: dict[str, Block]) -> None:
-    """Write the blocks of the record's length and gaps, where the layout has them."""
+def _encode_record(cohort: Cohort, x: np.ndarray, observed: np.ndarray, blocks: dict[str, tuple[int, Block]]) -> None:
+    """Write the blocks of the record's length and gaps, where the layout has them; past its end there are no gaps."""
     lengths, present = record_shape(cohort)
     inside = np.arange(cohort.schema.length) < lengths[:, None]
-    for name, flag in ((CONTINUES, inside), (PRESENT, present)):
+    for name, flag, asked in ((CONTINUES, inside, np.ones_like(inside)), (PRESENT, present, inside)):
         if name in blocks:
-            block = blocks[name]
-            _write_category(x[:, block.channels], flag.astype(np.int64), np.ones_like(flag), block)
+            number, block = blocks[name]
+            _write_category(x[:, block.channels], flag.astype(np.int64), asked, block)
+            observed[:, number] = asked

@@ -4,6 +4,8 @@ A schema is shown and released, so the proposal holds nothing that one patient c
 largest value, no code that few carry, shares rounded to whole percents.
 """
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +14,7 @@ import pandas as pd
 
 from hg3 import disk
 from hg3.errors import ConfigError, TableError
+from hg3.table.binning import bin_numbers, superseded
 from hg3.table.cells import as_numbers, as_texts
 from hg3.table.codecs import FEWEST_CARRIERS
 from hg3.table.infer_column import as_cells, column_lines, line, text_of, why_ignored
@@ -22,13 +25,15 @@ LONGEST = 100_000  # times of a grid, as the schema allows
 STEPS: tuple[str, ...] = get_args(TableSchema.model_fields["step"].annotation)
 
 
-def propose_schema(table: str | Path, patient: str, time: str, out: str | Path, step: str | None = None) -> None:
+def propose_schema(
+    table: str | Path, patient: str, time: str, out: str | Path, step: str | None = None, width: float | None = None
+) -> None:
     """Write a proposed schema for the table at path `table` to `out`, which must not be there yet.
 
     Raises
     ------
     ConfigError
-        If `out` is there, its folder is not, or `step` is unknown.
+        If `out` is there, its folder is not, `step` is unknown or `width` is no width.
     TableError, SchemaError
         As `infer_schema`, and if the table cannot be read.
     """
@@ -38,34 +43,47 @@ def propose_schema(table: str | Path, patient: str, time: str, out: str | Path, 
     if not out.parent.is_dir():
         raise ConfigError(f"the folder {out.parent} does not exist; make it first")
     name = table.name.split(".")[0] or "proposal"
-    disk.write_text(out, infer_schema(read_table(table, None), patient, time, name, step))
+    disk.write_text(out, infer_schema(read_table(table, None), patient, time, name, step, width))
 
 
-def infer_schema(frame: pd.DataFrame, patient: str, time: str, name: str, step: str | None = None) -> str:
+def infer_schema(
+    frame: pd.DataFrame, patient: str, time: str, name: str, step: str | None = None, width: float | None = None
+) -> str:
     """Return a proposed schema as commented TOML that `load_schema` reads.
 
     Parameters
     ----------
     frame : the table in long format; codes as "01" must still be text.
-    patient, time : the columns that name the patient and the time, whole numbers.
+    patient, time : the columns that name the patient and the time, whole numbers unless `width` is given.
     name : of the schema.
     step : what a time counts; where absent, taken from the time column's name, else "visit".
+    width : of the bins that visits at any time are put into, in units of `step`.
 
     Raises
     ------
     ConfigError
-        If `step` is unknown.
+        If `step` is unknown or `width` is not above 0.
     TableError
-        If a column is not there or there twice, no other one is left, or a time is not a whole number.
+        If a column is not there or there twice, no other one is left, or a time is not a whole number; with `width`
+        any finite number will do.
     SchemaError
         If a column has a name that hg3 needs for itself.
     """
     if step is not None and step not in STEPS:
         raise ConfigError(f"--step {step} was given; it is one of {', '.join(STEPS)}")
+    if width is not None and not 0 < width < math.inf:
+        raise ConfigError(f"a bin of {width:g} was asked for; its width is above 0")
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
     _check_names(list(frame.columns), patient, time)
+    head = _head(name, patient, time, step or _step_of(time))
+    number = as_numbers(frame[time])
+    if width is not None:
+        head += _bins(frame.columns, time, width)
+        bins = bin_numbers(number, width)
+        kept = ~superseded(frame[patient], number, bins)
+        frame, number = frame[kept], bins[kept]
     people, _ = as_texts(frame[patient])
-    head = _head(name, patient, time, step or _step_of(time)) + _grid(as_numbers(frame[time]), people, time)
+    head += _grid(number, people, time)
     ignored, blocks = [], []
     for column in (as_cells(frame[c], people, c) for c in frame.columns if c not in (patient, time)):
         if reason := why_ignored(column):
@@ -104,13 +122,26 @@ def _step_of(time: str) -> str:
     return next((step for step in STEPS if step in time.lower()), "visit")
 
 
+def _bins(names: Iterable[str], time: str, width: float) -> list[str]:
+    """Return the width of a bin and the column of the time within it, under a name that is free."""
+    within = f"{time}_within"
+    while within in names:
+        within += "_bin"
+    return [line("bin", width, f"in units of the step of {time}"), line("within", within, "hg3 makes this column")]
+
+
 def _grid(time: np.ndarray, patient: np.ndarray, name: str) -> list[str]:
     """Return first_time and length; an end that few patients reach is theirs, and is rounded outward."""
-    uneven = int((~np.isfinite(time) | (time != np.round(time))).sum())
+    unreadable, uneven = int((~np.isfinite(time)).sum()), int((time != np.round(time)).sum())
+    if unreadable:
+        raise TableError(
+            f"column {name!r} has {unreadable:,} of {len(time):,} times that are no finite numbers; mend them, or drop "
+            "their rows"
+        )
     if uneven:
         raise TableError(
-            f"column {name!r} has {uneven:,} of {len(time):,} times that are not whole numbers; bin them first: count "
-            "whole days, weeks, months or visits from the start of each record"
+            f"column {name!r} has {uneven:,} of {len(time):,} times that are not whole numbers; give --bin, the width "
+            "of a bin in their unit, or count whole days, weeks, months or visits from the start of each record"
         )
     first, last = int(time.min()), int(time.max())
     notes = ["", ""]

@@ -16,7 +16,7 @@ BLOCKS = (
     Block("real", "real", 0, 1),
     Block("code", "category", 1, 3),
     Block("other", "real", 4, 1),
-    Block("sure", "category", 5, 3, complete=True),
+    Block("sure", "category", 5, 3),
 )
 SIGNAL_NOISE = ((0.999, 0.0447), (0.8, 0.6), (0.1, 0.995), (0.0, 1.0))
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hg3.config import NetworkConfig
 from hg3.diffusion.schedule import cosine_schedule
-from hg3.diffusion.unet import LIMITED_EVIDENCE, ResidualBlock, UNet, evidence, evidence_limit, time_features
+from hg3.diffusion.unet import ResidualBlock, UNet, evidence, time_features
 from hg3.layout import Block, Layout
 
 CONFIG = NetworkConfig(width=16, levels=3, heads=2)
@@ -210,11 +210,6 @@ def test_evidence_is_what_bayes_says_of_a_noisy_code() -> None:
         for k, j in ((0, 1), (2, 0)):
             expected = float(log_density[k] - log_density[j])
             assert strength[t].item() * float(x_t[k] - x_t[j]) == pytest.approx(expected, rel=1e-5)
-
-
-def test_only_blocks_that_always_have_a_value_give_all_their_evidence() -> None:
-    blocks = (Block("VL", "real", 0, 1), Block("drug", "category", 1, 2), Block("sex", "category", 3, 2, complete=True))
-    assert evidence_limit(blocks).tolist() == [0.0, *[LIMITED_EVIDENCE] * 2, *[math.inf] * 2]
 
 
 def test_a_fresh_network_reads_categories_from_their_own_channels() -> None:

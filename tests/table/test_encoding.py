@@ -153,9 +153,32 @@ def test_cells_without_a_value_hold_the_fill(tiny_schema: TableSchema, tiny_tabl
         unobserved = ~encoded.observed_dynamic[:, number]
         for channel in range(block.start, block.start + block.width):
             assert (encoded.x_dynamic[:, channel][unobserved] == np.float32(block.fill)).all()
-    for flag in ("VL" + OBSERVED_SUFFIX, CONTINUES, PRESENT):
-        number = [b.name for b in encoder.layout.dynamic].index(flag)
-        assert encoded.observed_dynamic[:, number].all()
+
+
+def test_a_flag_counts_where_it_could_say_either(tiny_schema: TableSchema, tiny_table: pd.DataFrame) -> None:
+    """A column's flag where there is a row, a gap's inside the record, the record's end at every time."""
+    cohort, encoder = fitted(tiny_schema, tiny_table, train_mask(16))
+    encoded, (lengths, present) = encode(cohort, encoder), record_shape(cohort)
+    inside = np.arange(6) < lengths[:, None]
+    assert not inside.all() and (inside & ~present).any()
+    number = {b.name: i for i, b in enumerate(encoder.layout.dynamic)}
+    expected = {"VL" + OBSERVED_SUFFIX: present, PRESENT: inside, CONTINUES: np.ones_like(inside)}
+    for flag, counts in expected.items():
+        assert np.array_equal(encoded.observed_dynamic[:, number[flag]], counts)
+    assert encoded.observed_static[:, 2].all()
+
+
+def test_the_flag_of_a_masked_column_counts_where_its_indicator_is_the_second_code() -> None:
+    columns = [{**c, "missing": "modelled"} if c["name"] == "CD4" else c for c in tiny_columns()]
+    table = make_table()
+    table.loc[table.index[::3], "CD4"] = np.nan
+    cohort, encoder = fitted(make_schema(columns), table, train_mask(16))
+    encoded = encode(cohort, encoder)
+    number = {b.name: i for i, b in enumerate(encoder.layout.dynamic)}
+    counts = np.zeros((16, 6), bool)
+    counts[cohort.patient_index, cohort.time_index] = cohort.values["CD4 (M)"] == 1
+    assert 0 < counts.sum() < counts.size
+    assert np.array_equal(encoded.observed_dynamic[:, number["CD4" + OBSERVED_SUFFIX]], counts)
 
 
 def test_a_masked_value_counts_only_where_its_indicator_is_the_second_code() -> None:

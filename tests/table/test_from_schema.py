@@ -18,6 +18,7 @@ from hg3.table.read import read_table
 from hg3.table.schema import TableSchema
 from hg3.table.write import write_table
 from tests.table.cases import make_schema, tiny_columns
+from tests.table.ruled import RULES, ruled_schema
 from tests.table.strategies import Case, cases, schemas
 
 REAL: dict[str, Any] = {"name": "x", "kind": "real"}
@@ -104,6 +105,16 @@ def test_a_cell_that_an_unknown_indicator_would_mask_is_empty() -> None:
     assert table["m"].isna().any() and (table["x"].notna() & (table["m"] == 1)).any()
     assert not (table["x"].notna() & (table["m"] != 1).fillna(True)).any()
     assert (table["x"].isna() & (table["m"] == 1)).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_rule_is_kept_from_the_start(seed: int) -> None:
+    schema = ruled_schema([{**rule, "on_table": "error"} for rule in RULES])
+    table = simulate_schema(schema, 60, seed=seed)
+    cohort, _ = checked_cohort(table, schema)
+    assert cohort.n_patients == 60
+    broken = simulate_schema(ruled_schema([]), 60, seed=seed)
+    assert len(check_table(broken, schema)[1].errors) == len(RULES)
 
 
 def test_no_column_is_empty_however_few_patients_there_are() -> None:

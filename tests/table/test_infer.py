@@ -1,5 +1,6 @@
 """Proposed schemas: their tables fit them at once, and nothing in them is a patient's."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -230,8 +231,8 @@ def test_step_is_what_the_name_says(time: str, step: str) -> None:
 
 
 BAD_TIMES = [
-    (lambda t: t + 0.5, "column 'month' has 480 of 480 times that are not whole numbers; bin them first"),
-    (lambda t: t.astype(str) + "th", "480 of 480 times that are not whole numbers"),
+    (lambda t: t + 0.5, "column 'month' has 480 of 480 times that are not whole numbers; give --bin"),
+    (lambda t: t.astype(str) + "th", "480 of 480 times that are no finite numbers; mend them"),
     (lambda t: t * 10_000, "column 'month' spans more than 100,000 times; count in a coarser step"),
 ]
 
@@ -241,6 +242,32 @@ def test_times_that_make_no_grid(change: Any, sentence: str) -> None:
     table = table_of(x=lambda p, t: p + t / 7)
     with pytest.raises(TableError, match=sentence):
         infer_schema(table.assign(month=change(table["month"])), "id", "month", "made")
+
+
+def test_visits_at_any_time_are_binned() -> None:
+    """Bins of two weeks in months: a visit at 0.5, 1.5, ... months beside those at whole ones, in the odd bins."""
+    table = table_of(x=lambda p, t: p + t / 7, month_within="taken")
+    uneven = table.assign(month=table["month"] + np.where(table["id"] % 2, 0.6, 0.0))
+    text = infer_schema(uneven, "id", "month", "made", width=0.5)
+    schema = parse_schema(text, "proposed")
+    assert (schema.bin, schema.within, schema.step) == (0.5, "month_within_bin", "month")
+    last = int(table["month"].max())
+    assert (schema.first_time, schema.length) == (0, 2 * last + 2)
+    assert check_table(uneven, schema)[1].errors == []
+
+
+def test_what_a_bin_leaves_out_is_not_looked_at() -> None:
+    """Of two visits in a bin the last stays: a value on the first alone is none."""
+    table = table_of(x=lambda p, t: p + t / 7, y=lambda p, t: np.where(t % 2, 1.5 + p + t, np.nan))
+    pairs = parse_schema(infer_schema(table, "id", "month", "made", width=2.0), "proposed")
+    assert [c.missing for c in pairs.columns if c.name == "y"] == ["never"]
+    assert check_table(table, pairs)[1].errors == []
+
+
+@pytest.mark.parametrize("width", [0.0, -1.0, math.inf, math.nan])
+def test_no_width_of_a_bin(width: float) -> None:
+    with pytest.raises(ConfigError, match="its width is above 0"):
+        infer_schema(table_of(x=1.5), "id", "month", "made", width=width)
 
 
 # Wishes that cannot be met.
@@ -359,6 +386,8 @@ def test_a_real_table(file: str, patient: str, time: str, static: list[str], tmp
 
 
 def test_a_real_table_of_uneven_times(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"'year' has 1,633 of 1,945 times that are not whole numbers; bin them first"):
+    with pytest.raises(TableError, match=r"'year' has 1,633 of 1,945 times that are not whole numbers; give --bin"):
         propose_schema(real_table("pbc2.csv"), "id", "year", tmp_path / "s.toml")
     assert not any(tmp_path.iterdir())
+    propose_schema(real_table("pbc2.csv"), "id", "year", tmp_path / "s.toml", width=0.25)
+    assert check(real_table("pbc2.csv"), tmp_path / "s.toml").errors == []

@@ -2,7 +2,8 @@
 
 What the population is like (loadings, shares, persistence) depends on the schema alone; the seed draws patients
 from it, so that two seeds give two samples of one population. Columns correlate through a few factors of the
-patient; over time a real is autoregressive and a code is a Markov chain.
+patient; over time a real is autoregressive and a code is a Markov chain. What breaks a rule of the schema is mended
+as in a release.
 """
 
 import math
@@ -17,7 +18,9 @@ from hg3.errors import SchemaError
 from hg3.table.codecs import round_inward
 from hg3.table.cohorts.counts import check_counts
 from hg3.table.column import LARGEST_REAL, Code, Column, lattice_bounds
+from hg3.table.enforcement import Enforcer
 from hg3.table.schema import TableSchema
+from hg3.table.violations import Cells
 
 N_FACTORS = 3
 FACTOR_SHARE = 0.35  # of a latent's variance: shared by columns; what is left of both shares is over time
@@ -38,11 +41,11 @@ class _Population:
 
 
 def simulate_schema(schema: TableSchema, n_patients: int, seed: int = 0, complete: bool = False) -> pd.DataFrame:
-    """Return a random table in long format that fits `schema`.
+    """Return a random table in long format that fits `schema` and keeps its rules.
 
     Parameters
     ----------
-    n_patients : at least 1. The first of them has a full record in which every column has some value.
+    n_patients : at least 1. The first of them has a full record (unless a rule ends it) and a value in every column.
     seed : at least 0. The table is a pure function of the arguments.
     complete : a row for every patient and time; otherwise records end early and have gaps.
 
@@ -67,27 +70,50 @@ def simulate_schema(schema: TableSchema, n_patients: int, seed: int = 0, complet
     """
     check_counts(n_patients, seed)
     streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2 + len(schema.columns))]
-    patient, time = _rows(n_patients, schema.length, complete, streams[0])
+    has_row = _rows(n_patients, schema.length, complete, streams[0])
     factors = streams[1].normal(size=(n_patients, N_FACTORS))
-    cells, seen = {}, {}
+    grids, there = {}, {}
     for number, (column, rng) in enumerate(zip(schema.columns, streams[2:], strict=True)):
         people = _Population(factors, 1 if column.static else schema.length, rng)
         traits = np.random.default_rng([len(schema.columns), number])
-        grid, there = _simulate_column(column, people, traits)
-        at = (patient, np.zeros_like(time) if column.static else time)
-        cells[column.name], seen[column.name] = grid[at], there[at]
+        grids[column.name], there[column.name] = _simulate_column(column, people, traits)
+    has_row = _keep_rules(schema, grids, there, has_row, streams[1])
+    patient, time = np.nonzero(has_row)
+    at = {c.name: (patient, np.zeros_like(time) if c.static else time) for c in schema.columns}
+    cells, seen = ({name: part[name][at[name]] for name in at} for part in (grids, there))
     keys = {schema.patient: patient + 1, schema.time: time + schema.first_time}
     return pd.DataFrame(keys | {c.name: _written(c, schema, cells, seen) for c in schema.columns})
 
 
-def _rows(n: int, length: int, complete: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return patient and time of each row; a record ends with a row, and the first patient's is complete."""
+def _rows(n: int, length: int, complete: bool, rng: np.random.Generator) -> np.ndarray:
+    """Return where there is a row, bool (N, L); a record ends with a row, and the first patient's is complete."""
     lengths = np.where(rng.random(n) < COMPLETE_RECORDS, length, rng.integers(1, length + 1, n))
     there = (np.arange(length) < lengths[:, None]) & (rng.random((n, length)) >= GAPS)
     there[np.arange(n), lengths - 1] = True
     there[0] = True
-    patient, time = np.nonzero(np.ones_like(there) if complete else there)
-    return patient, time
+    return np.ones_like(there) if complete else there
+
+
+def _keep_rules(
+    schema: TableSchema,
+    grids: dict[str, np.ndarray],
+    there: dict[str, np.ndarray],
+    has_row: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Change `grids` where they break a rule, and return the rows that are left.
+
+    Masks are left out of account: what keeps the rules keeps them with fewer cells, too.
+    """
+    columns = [schema.by_name[name] for name in sorted({name for rule in schema.rules for name in rule.columns})]
+    seen = {c.name: there[c.name] & (True if c.static else has_row) for c in columns}
+    cells = {c.name: np.where(seen[c.name], grids[c.name], np.nan) for c in columns}
+    decimals = {c.name: c.decimals for c in columns if c.is_real and c.decimals is not None}
+    scores = {c.name: rng.random((len(has_row), len(c.categories or ()), cells[c.name].shape[1])) for c in columns}
+    kept, _ = Enforcer(schema, decimals, scores).enforce(Cells(cells, has_row))
+    for name, values in kept.values.items():
+        grids[name] = np.where(np.isnan(values), grids[name], values).astype(grids[name].dtype)
+    return kept.has_row
 
 
 def _simulate_column(column: Column, people: _Population, traits: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
