@@ -86,25 +86,26 @@ def _block_faults(released: pa.Table, again: pa.Table, block: int, exact: bool) 
     if exact:
         equal = released.equals(again.cast(released.schema))
         return [] if equal else [f"block {block} computed anew differs from the released one"]
-    share = _agreeing_share(released.to_pandas(), again.to_pandas())
+    share = agreeing_share(released.to_pandas(), again.to_pandas())
     if share < CELL_SHARE:
         return [f"block {block} computed anew agrees in {share:.1%} of its cells; {CELL_SHARE:.0%} are wanted"]
     return []
 
 
-def _agreeing_share(released: pd.DataFrame, again: pd.DataFrame) -> float:
+def agreeing_share(released: pd.DataFrame, again: pd.DataFrame) -> float:
     """Return the share of cells that agree, over the rows that either table has."""
     keys = list(released.columns[:2])
-    both = released.merge(again, on=keys, how="outer", suffixes=("", " again"), indicator=True)
+    released, again = released.set_index(keys), again.set_index(keys)
+    rows = released.index.union(again.index)
     agree = []
-    for name in released.columns[2:]:
-        one, other = both[name], both[f"{name} again"]
+    for name in released.columns:
+        one, other = released[name].reindex(rows), again[name].reindex(rows)
         if pd.api.types.is_float_dtype(released[name]):
             near = (one - other).abs() <= REAL_TOLERANCE * released[name].std()
             agree.append(near | (one.isna() & other.isna()))
         else:
             agree.append((one.astype(object) == other.astype(object)) | (one.isna() & other.isna()))
-    present = (both["_merge"] == "both").to_numpy()[:, None]
+    present = (rows.isin(released.index) & rows.isin(again.index))[:, None]
     return float((np.stack(agree, axis=1) & present).mean())
 
 

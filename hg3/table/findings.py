@@ -23,9 +23,10 @@ class Findings:
     kept: np.ndarray | None = None
 
     def rows(self, bad: np.ndarray, sentence: str, advice: str) -> np.ndarray:
-        """Add an error if any row is `bad`: count, `sentence`, positions, `advice`; return `bad`."""
+        """Add an error if any row is `bad`: `sentence` with their count for {n}, positions, `advice`; return `bad`."""
         if bad.any():
-            self.errors.append(f"{sentence.format(n=int(bad.sum()))} ({self._positions(bad)}); {advice}")
+            # no str.format: names and codes, which the sentence may hold, may have braces of their own
+            self.errors.append(f"{sentence.replace('{n}', str(int(bad.sum())))} ({self._positions(bad)}); {advice}")
         return bad
 
     def _positions(self, bad: np.ndarray) -> str:

@@ -67,15 +67,7 @@ class TableSchema(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _column_within(cls, data: Any) -> Any:
-        """Add the column `within` where the schema names it and does not describe it itself."""
-        if not isinstance(data, dict) or not isinstance(data.get("within"), str) or not data["within"]:
-            return data
-        width, columns = data.get("bin"), data.get("columns")
-        if not isinstance(width, int | float) or not 0 < width <= LARGEST_BIN:
-            return data
-        if not isinstance(columns, list | tuple) or data["within"] in map(_name_of, columns):
-            return data
-        return {**data, "columns": [offset_column(data["within"], float(width), data.get("step", "")), *columns]}
+        return _with_column_within(data)
 
     @model_validator(mode="before")
     @classmethod
@@ -154,6 +146,18 @@ class TableSchema(BaseModel):
         return tomli_w.dumps({"format": self.format} | content)
 
 
+def _with_column_within(data: Any) -> Any:
+    """Return a schema's content with the column `within`, where it names one and does not describe it itself."""
+    if not isinstance(data, dict) or not isinstance(data.get("within"), str) or not data["within"]:
+        return data
+    width, columns = data.get("bin"), data.get("columns")
+    if not isinstance(width, int | float) or not 0 < width <= LARGEST_BIN:
+        return data
+    if not isinstance(columns, list | tuple) or data["within"] in map(_name_of, columns):
+        return data
+    return {**data, "columns": [offset_column(data["within"], float(width), data.get("step", "")), *columns]}
+
+
 def _name_of(column: Any) -> Any:
     return column.get("name") if isinstance(column, dict) else getattr(column, "name", None)
 
@@ -189,7 +193,7 @@ def load_schema(name_or_path: str | Path) -> TableSchema:
 def parse_schema(text: str, origin: str) -> TableSchema:
     """Return the schema in `text`; `origin` names it in errors."""
     try:
-        content = tomllib.loads(text)
+        content = _with_column_within(tomllib.loads(text))  # before faults are placed by a column's number
         return TableSchema.model_validate(content)
     except tomllib.TOMLDecodeError as error:
         raise SchemaError(f"schema {origin} is not TOML: {error}") from None

@@ -15,6 +15,7 @@ import pytest
 from hg3 import disk
 from hg3.errors import ConfigError, ReleaseError
 from hg3.release import plan as plan_module
+from hg3.release.recompute import agreeing_share
 from hg3.release.verify import verify_release
 from hg3.release.writer import generate, write_sums
 from hg3.training.run import train
@@ -350,6 +351,14 @@ def test_recompute_elsewhere_compares_within_the_tolerance(release: Path, run: P
     seal(release)
     with pytest.raises(ReleaseError, match=r"block 2 computed anew agrees in \d\d\.\d% of its cells; 98% are wanted"):
         verify_release(release, PATIENTS, run)
+
+
+def test_cells_agree_column_by_column_whatever_their_names() -> None:
+    keys = {"id": [0, 0, 1], "month": [0, 1, 0]}
+    table = pd.DataFrame({**keys, "x": [1, 2, 3], "x again": ["a", "b", None], "_merge": [0.0, 100.0, None]})
+    assert agreeing_share(table, table) == 1.0
+    assert agreeing_share(table, table.iloc[:2]) == pytest.approx(6 / 9)
+    assert agreeing_share(table, table.assign(_merge=[1.0, 100.0, 1.0], x=[1, 2, 4])) == pytest.approx(7 / 9)
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hg3.errors import SchemaError
 from hg3.table.binning import bins_of
 from hg3.table.checks import check_table, checked_cohort
 from hg3.table.cohort import Cohort
@@ -83,6 +84,16 @@ def test_a_schema_that_contradicts_itself_is_refused(change: dict[str, Any], fau
     with pytest.raises(ValueError) as error:
         make_schema(**{"columns": [X], "step": "year", "bin": 0.5, "within": "since", **change})
     assert fault in str(error.value)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_fault_is_that_of_its_column(number: int) -> None:
+    """hg3 puts the column `within` before the others, which moves the numbers that a fault is found by."""
+    text = binned_schema(columns=tuple({**X, "name": f"c{i}"} for i in range(2))).to_toml()
+    written = [part for part in text.split("[[columns]]") if 'name = "since"' not in part]
+    written[number + 1] += "decimals = 99\n"
+    with pytest.raises(SchemaError, match=f"^schema made column 'c{number}'.decimals: Input should be less"):
+        parse_schema("[[columns]]".join(written), "made")
 
 
 def test_times_become_bins_and_offsets() -> None:

@@ -341,6 +341,14 @@ def test_column_names_that_are_numbers_and_an_index_that_repeats() -> None:
     assert cohort.time_index.tolist() == [1, 0, 0] and cohort.values["5"].tolist() == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.parametrize("name", ["a{b}", "{", "{0}", "{n!r:>9}", "%s"])
+def test_names_and_codes_may_hold_braces(name: str) -> None:
+    schema = make_schema([{"name": name, "kind": "categorical", "categories": ["{x}", "}"]}])
+    table = pd.DataFrame({"id": [1, 1], "month": [0, 1], name: ["{x}", "no code"]})
+    (error,) = errors_of(table, schema)
+    assert f"column {name!r} has 1 cells with codes that are not in the schema" in error and "'{x}', '}'" in error
+
+
 def test_a_whole_number_of_hundreds_of_digits_is_infinite(tmp_path: Path) -> None:
     schema = make_schema([{"name": "x", "kind": "real"}])
     path = tmp_path / "t.csv"
