@@ -19,11 +19,11 @@ def train_command(
     table: TableArgument,
     out: OutOption,
     schema: Annotated[str | None, typer.Option(help="A shipped schema's name or the path of one.")] = None,
-    preset: PresetOption = "hg3",
+    preset: Annotated[str | None, typer.Option(help="A shipped preset's name or a path; hg3 if absent.")] = None,
     changes: SetOption = [],  # noqa: B006  typer copies it
     updates: Annotated[int | None, typer.Option(help="How many updates; the reproducible way.", min=1)] = None,
     minutes: Annotated[float | None, typer.Option(help="How many minutes instead.", min=0.01)] = None,
-    seed: Annotated[int, typer.Option(help="Of the split, the weights and the noise.", min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of split, weights and noise; 0 if absent.", min=0)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train a model on a table.

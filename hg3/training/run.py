@@ -60,11 +60,11 @@ def train(
     table: str | Path,
     out: str | Path,
     schema: str | Path | None = None,
-    preset: str | Path = "hg3",
+    preset: str | Path | None = None,
     changes: dict[str, str] | None = None,
     updates: int | None = None,
     minutes: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     report: Report = lambda entry: None,
     warn: Callable[[str], None] = lambda sentence: None,
@@ -73,11 +73,12 @@ def train(
 
     Parameters
     ----------
-    table : CSV or Parquet, long format. schema, preset : shipped names or paths; with `resume` the run's own count.
+    table : CSV or Parquet, long format.
+    schema, preset : shipped names or paths, preset "hg3" if absent; with `resume` the run's own, others are refused.
     changes : preset keys to change, {"network.width": "64"}; with `resume`, only keys of training.
     updates, minutes : how long, exactly one of them for a fresh run. `updates` runs are the reproducible ones;
         `minutes` times the first 50 updates, fixes the total and writes it down.
-    seed : of the split, the first weights and all training noise; with `resume` the run's own counts.
+    seed : of the split, the first weights and all training noise, 0 if absent; with `resume` the run's own.
     report : called after each update with its numbers; warn : called with each warning.
 
     Raises
@@ -86,18 +87,20 @@ def train(
         If anything given is not usable; nothing is left behind then.
     """
     table, out = Path(table), Path(out)
-    _check_numbers(updates, minutes, seed)
+    _check_numbers(updates, minutes, seed or 0)
     if resume:
         check_is_run(out)
         with disk.lock(out / ".lock", "run folder"):
             disk.remove_temporaries(out)
-            prepared = _prepare_resumed(table, out, schema, changes or {})
+            _refuse_other_run(out, schema, preset, seed)
+            prepared = _prepare_resumed(table, out, changes or {})
             trainer = make_trainer(prepared, read_split(out)["seed"], default_device())
             return _train(out, trainer, updates, minutes, report, warn)
     if updates is None and minutes is None:
         raise ConfigError("give one of updates and minutes: how long shall the training be?")
     _check_free(out)
-    prepared = _prepare(table, schema, load_preset(preset, changes), seed, warn)
+    seed = seed or 0
+    prepared = _prepare(table, schema, load_preset(preset or "hg3", changes), seed, warn)
     trainer = make_trainer(prepared, seed, default_device())
     _make_run(out, prepared, seed)
     with disk.lock(out / ".lock", "run folder"):
@@ -145,10 +148,19 @@ def check_batch(n_train: int, preset: Preset) -> None:
         )
 
 
-def _prepare_resumed(table: Path, out: Path, schema: str | Path | None, changes: dict[str, str]) -> Prepared:
-    recipe = _changed(_recipe_of(out), changes)
+def _refuse_other_run(out: Path, schema: str | Path | None, preset: str | Path | None, seed: int | None) -> None:
+    """Refuse to resume with another schema, preset (by its name) or seed than the run was made with."""
+    recipe, own_seed = _recipe_of(out), read_split(out)["seed"]
     if schema is not None and load_schema(schema) != recipe.schema:
         raise RunError(f"{out} was made for another schema than {str(schema)!r}; resume without a schema")
+    if preset is not None and (name := load_preset(preset).name) != recipe.preset.name:
+        raise RunError(f"{out} was made with preset {recipe.preset.name!r}, not {name!r}; resume without a preset")
+    if seed is not None and seed != own_seed:
+        raise RunError(f"{out} was made with seed {own_seed}, not {seed}; resume without a seed")
+
+
+def _prepare_resumed(table: Path, out: Path, changes: dict[str, str]) -> Prepared:
+    recipe = _changed(_recipe_of(out), changes)
     if not table.is_file():
         raise TableError(f"there is no table at {table}; give the table that the run was made from")
     content, sha256 = read_split(out), disk.sha256_of(table)

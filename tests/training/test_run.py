@@ -281,11 +281,10 @@ def test_a_finished_run_stays_as_it_is(run: Path, inputs: Inputs, finished: Path
 
 def test_a_resume_goes_on_where_it_was(run: Path, inputs: Inputs) -> None:
     entries: list[dict[str, Any]] = []
-    train(inputs.table, run, resume=True, updates=UPDATES + 12, seed=9, report=entries.append)
+    train(inputs.table, run, resume=True, updates=UPDATES + 12, report=entries.append)
     assert [entry["update"] for entry in entries] == list(range(UPDATES + 1, UPDATES + 13))
     lines = [json.loads(line)["update"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines == [10, 20, 30, 40, 42]
-    assert read_state(checkpoints(run)[-1])["seed"] == 0  # the run's own
 
 
 def test_a_moved_table_is_the_same_table(run: Path, inputs: Inputs, tmp_path: Path) -> None:
@@ -308,6 +307,14 @@ def test_other_patients_are_refused(run: Path, inputs: Inputs) -> None:
     write_json(run / "split.json", split)
     with pytest.raises(TableError, match="40 patients and the run's split lists 39"):
         train(inputs.table, run, resume=True)
+
+
+def test_another_preset_or_seed_is_refused(run: Path, inputs: Inputs) -> None:
+    with pytest.raises(RunError, match="was made with preset 'hg3', not 'health-gym-v3'; resume without a preset"):
+        train(inputs.table, run, preset="health-gym-v3", resume=True)
+    with pytest.raises(RunError, match="was made with seed 0, not 1; resume without a seed"):
+        train(inputs.table, run, seed=1, resume=True)
+    assert train(inputs.table, run, preset="hg3", seed=0, resume=True)
 
 
 def test_another_schema_is_refused(run: Path, inputs: Inputs, tmp_path: Path) -> None:
