@@ -7,6 +7,7 @@ Each training can be stopped with Ctrl-C and goes on when the same command is gi
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from hg3.release.compare import compare_release
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.schema import TableSchema, load_schema
 from hg3.table.write import write_table
+from hg3.training.checkpoint import checkpoints, read_state
 
-WIDTH = {"network.width": "256"}
+SAME = {"network.width": "256", "training.patience": "1000000"}  # as many updates for both: none stops early
 PERSONAL = ("Gender", "Ethnic")  # what v3 declares monthly, and what no patient changes
 
 
@@ -36,16 +38,15 @@ def schemas(work: Path) -> dict[str, Path]:
 
 
 def measure(
-    preset: str, table: Path, schema: Path, updates: int, patients: int, work: Path, changes: dict[str, str] = WIDTH
+    preset: str, table: Path, schema: Path, updates: int, patients: int, work: Path, changes: dict[str, str] = SAME
 ) -> dict[str, Any]:
-    """Return distances, ceilings, changing patients, acceptance and speed of one preset."""
+    """Return updates made, distances, ceilings, changing patients, acceptance and speed of one preset."""
     run, release = work / preset / "run", work / preset / "release"
     run.parent.mkdir(exist_ok=True)
-    started = time.perf_counter()
     given = None if run.exists() else changes
     if not train(table, run, schema, preset, given, updates, resume=run.exists(), report=_tell):
         raise SystemExit("stopped at a checkpoint; the same command goes on")
-    trained = time.perf_counter() - started
+    shutil.rmtree(release, ignore_errors=True)  # of an earlier call: a speed is that of a release made now
     started = time.perf_counter()
     generate(run, release, patients)
     seconds = time.perf_counter() - started
@@ -53,10 +54,10 @@ def measure(
     guardrail = disk.read_json(release / "manifest.json", "a release")["guardrail"]
     return {
         "preset": preset,
+        "updates": read_state(checkpoints(run)[-1])["update"],
         **{key: scores[key] for key in ("tv", "tv_ceiling", "ks", "ks_ceiling")},
         "changing": changing(load(release), load_schema(schema)),
         "acceptance": round(patients / guardrail["attempts"], 4),
-        "train_seconds": round(trained, 1),
         "patients_per_s": round(patients / seconds, 3),
     }
 
@@ -80,7 +81,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
             print(f"{key.upper()} {column:<25}{values}{results[-1][f'{key}_ceiling'][column]:>10.4f}")
     for name in PERSONAL:
         print(f"{name + ' changes':<28}" + "".join(f"{result['changing'][name]:>16.1%}" for result in results))
-    for key in ("acceptance", "patients_per_s", "train_seconds"):
+    for key in ("acceptance", "patients_per_s", "updates"):
         print(f"{key:<28}" + "".join(f"{result[key]:>16.3f}" for result in results))
 
 
@@ -101,7 +102,7 @@ def main() -> None:
         for preset, schema in schemas(given.work).items()
     ]
     print_table(results)
-    content = {"data": data(table), "updates": given.updates, "patients": given.patients, "results": results}
+    content = {"data": data(table), "patients": given.patients, "results": results}
     disk.write_text(given.json, json.dumps({**content, "machine": machine()}, indent=2) + "\n")
 
 

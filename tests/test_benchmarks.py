@@ -45,7 +45,9 @@ def test_presets_are_measured_alike(tmp_path: Path) -> None:
     monthly, static = presets.schemas(tmp_path).values()
     assert [load_schema(path).by_name["Gender"].static for path in (monthly, static)] == [False, True]
     result = presets.measure("hg3", tmp_path / "cohort.parquet", static, 2, 5, tmp_path, TINY)
-    assert result["acceptance"] == 1.0 and result["changing"] == {"Gender": 0.0, "Ethnic": 0.0}
+    assert (
+        result["updates"] == 2 and result["acceptance"] == 1.0 and result["changing"] == {"Gender": 0.0, "Ethnic": 0.0}
+    )
     assert result["tv"].keys() == {"Gender", "Ethnic", "Base Drug Combo", "Extra PI", "Extra pk-En"}
     presets.print_table([result])
 

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from hg3.table.codecs import round_inward
+from hg3.table.column import lattice_bounds
 from hg3.table.rules import AbsorbingRule, EndsRule, ForbiddenRule, MonotoneRule, OrderRule, Rule
 from hg3.table.schema import TableSchema
 from hg3.table.violations import Cells, violations
 
+NEARLY_WHOLE = 6  # decimals
 MORE_ROUNDS = 20  # than there are rules; those that can hold together mostly settle in two or three
 
 
@@ -18,7 +19,7 @@ class RuleCount:
     """What became of one rule: where it could be broken, where it was before and after, and what that took.
 
     `eligible` and both `violations` count rows or cells (patients, if the rule is about static columns), as
-    `violations.violations` says; `rows_dropped` are those after an end.
+    `violations.violations` says; `rows_dropped` are those after an end, and those that no change could mend.
     """
 
     eligible: int = 0
@@ -54,8 +55,9 @@ class Enforcer:
     def enforce(self, cells: Cells) -> tuple[Cells, list[RuleCount]]:
         """Return the cells with every rule kept, and a count for each rule.
 
-        A patient is changed only where a rule is broken. Rules are applied in turn until all are kept; what then is
-        still broken, because rules contradict each other, is counted.
+        A patient is changed only where a rule is broken. Rules are applied in turn until all are kept. Where they
+        undo each other for good, the rows that break one are dropped: what keeps the rules keeps them with fewer
+        rows, too. What then is still broken, among static columns or in all rows of a patient, is counted.
         """
         counts = [RuleCount(*self._count(rule, cells)) for rule in self.schema.rules]
         for _ in range(len(self.schema.rules) + MORE_ROUNDS):
@@ -68,8 +70,24 @@ class Enforcer:
                     counts[number] += _difference(rule, before, cells)
             if settled:
                 break
+        else:
+            cells = self._dropped(cells, counts)
         after = [self._count(rule, cells)[1] for rule in self.schema.rules]
         return cells, [replace(c, violations_after=n) for c, n in zip(counts, after, strict=True)]
+
+    def _dropped(self, cells: Cells, counts: list[RuleCount]) -> Cells:
+        """Return the cells without the rows that break a rule, but for patients who would have none left."""
+        for number, rule in enumerate(self.schema.rules):
+            if all(self.schema.by_name[name].static for name in rule.columns):
+                continue
+            broken, _ = violations(rule, cells, self.schema.by_name)
+            kept = cells.has_row & ~broken
+            before, cells = (
+                cells,
+                _cut(cells, np.where(kept.any(axis=1, keepdims=True), kept, cells.has_row), self.schema),
+            )
+            counts[number] += RuleCount(rows_dropped=int((before.has_row & ~cells.has_row).sum()))
+        return cells
 
     def _count(self, rule: Rule, cells: Cells) -> tuple[int, int]:
         broken, could = violations(rule, cells, self.schema.by_name)
@@ -93,21 +111,48 @@ class Enforcer:
         return Cells(cells.values | changed, cells.has_row)
 
     def _sorted(self, rule: OrderRule, cells: Cells, broken: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the columns with their values sorted in each broken row; empty cells stay empty.
-
-        They are rounded to the coarsest decimals among them, which suit every column. Bounds rise along the order, so
-        that each value fits its new column.
-        """
+        """Return the columns with their values sorted in each broken row; empty cells stay empty."""
         values = np.stack([cells.values[name][broken] for name in rule.columns])
         there = ~np.isnan(values)
         rank = np.maximum(there.cumsum(axis=0) - 1, 0)
         values = np.where(there, np.take_along_axis(np.sort(values, axis=0), rank, axis=0), np.nan)
-        decimals = min((self.decimals[name] for name in rule.columns if name in self.decimals), default=9)
-        out = {}
-        for name, value in zip(rule.columns, values, strict=True):
-            out[name] = cells.values[name].copy()
-            out[name][broken] = round_inward(value, decimals, self.schema.by_name[name].bounds)
+        out = {name: cells.values[name].copy() for name in rule.columns}
+        for name, value in zip(rule.columns, self._on_lattices(values, rule.columns), strict=True):
+            out[name][broken] = value
         return out
+
+    def _on_lattices(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        """Return rising values (columns, rows) at the decimals and inside the bounds of their columns, still rising.
+
+        Each goes to the nearest decimal that is not below the one before it; then, from the last to the first, to one
+        that is inside its bounds and not above the one after it. Bounds rise along the order, so that there is one.
+        """
+        values = values.copy()
+        lowest = np.full(values.shape[1], -np.inf)
+        for number, name in enumerate(names):
+            rounded = self._rounded(values[number], name, np.round)
+            values[number] = np.maximum(rounded, self._rounded(lowest, name, np.ceil))
+            lowest = np.fmax(lowest, values[number])
+        highest = np.full(values.shape[1], np.inf)
+        for number, name in reversed(list(enumerate(names))):
+            low, high = self._ends(name)
+            values[number] = (
+                np.clip(np.minimum(values[number], self._rounded(highest, name, np.floor)), low, high) + 0.0
+            )
+            highest = np.fmin(highest, values[number])
+        return values
+
+    def _rounded(self, value: np.ndarray, name: str, how: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return `value` rounded by `how` to the decimals of column `name`, if it has some."""
+        if name not in self.decimals:
+            return value
+        scale = 10.0 ** self.decimals[name]
+        steps = np.round(value * scale, NEARLY_WHOLE)  # 0.3 has three steps of 0.1, whatever floats make of it
+        return np.round(how(steps) / scale, self.decimals[name])
+
+    def _ends(self, name: str) -> tuple[float, float]:
+        bounds = self.schema.by_name[name].bounds
+        return lattice_bounds(bounds, self.decimals[name]) if name in self.decimals else bounds
 
     def _given_way(self, rule: ForbiddenRule, cells: Cells, broken: np.ndarray) -> dict[str, np.ndarray]:
         """Return the column named last with its most probable code that no rule forbids in each broken row.

@@ -109,10 +109,10 @@ def test_sorted_values_fit_decimals_and_bounds_of_their_new_columns() -> None:
     cells = one_patient(low=[80, 80, 149, np.nan], mid=[79.99, 80.5, 12.34, 120.25], high=[70.5, 80.6, 10, 120.2])
     after, _ = enforced_alone(schema, cells)
     low, mid, high = (after.values[name][0].tolist() for name in ("low", "mid", "high"))
-    assert (low[0], mid[0], high[0]) == (70, 80, 80)  # to whole numbers, the coarsest of the three
+    assert (low[0], mid[0], high[0]) == (70, 79.99, 80)  # 70.5 to whole numbers, like its column
     assert (low[1], mid[1], high[1]) == (80, 80.5, 80.6)  # nothing is broken, nothing is rounded
-    assert (low[2], mid[2], high[2]) == (10, 12, 149)
-    assert (mid[3], high[3]) == (120, 120)
+    assert (low[2], mid[2], high[2]) == (10, 12.34, 149)
+    assert (mid[3], high[3]) == (120.2, 120.2)
 
 
 def test_the_most_probable_code_that_nothing_forbids_is_taken() -> None:
@@ -159,16 +159,54 @@ def test_rules_that_undo_each_other_are_applied_again() -> None:
     assert [c.cells_changed for c in counts] == [4, 2] and [c.violations_after for c in counts] == [0, 0]
 
 
-def test_rules_that_contradict_each_other_are_counted() -> None:
-    """Where every way out of one rule breaks the other, the count says so instead of going round for ever."""
+LATTICES = [
+    {"name": "a", "kind": "real", "decimals": 1, "bounds": [0.2, 0.8], "missing": "modelled"},
+    {"name": "b", "kind": "real", "decimals": 3, "bounds": [0.25, 0.9], "missing": "modelled"},
+    {"name": "c", "kind": "real", "decimals": 0, "bounds": [1, 10], "missing": "modelled"},
+    {"name": "d", "kind": "real", "decimals": 1, "bounds": [1, 12], "missing": "modelled"},
+]
+DIRECTIONS = st.sampled_from(["increasing", "decreasing", None])
+
+
+@given(st.lists(DIRECTIONS, min_size=4, max_size=4), st.integers(0, 2**32))
+def test_order_and_direction_hold_together_on_any_decimals(directions: list[str | None], seed: int) -> None:
+    """Rounding to one column's decimals must not undo the other rule, nor leave the bounds."""
+    rules: list[dict[str, Any]] = [{"kind": "order", "columns": ["a", "b", "c", "d"]}]
+    rules += [
+        {"kind": "monotone", "column": name, "direction": direction}
+        for name, direction in zip("abcd", directions, strict=True)
+        if direction
+    ]
+    schema = make_schema(LATTICES, rules=rules)
+    rng = np.random.default_rng(seed)
+    has_row = rng.random((5, 6)) < 0.9
+    values = {
+        c.name: np.where(
+            has_row & (rng.random((5, 6)) < 0.8), np.round(rng.uniform(*c.bounds, (5, 6)), c.decimals or 0), np.nan
+        )
+        for c in schema.columns
+    }
+    after, counts = enforced_alone(schema, Cells(values, has_row))
+    assert all(count.violations_after == 0 for count in counts)
+    for column in schema.columns:
+        kept = after.values[column.name]
+        kept = kept[~np.isnan(kept)]
+        assert ((kept >= column.bounds[0]) & (kept <= column.bounds[1])).all()
+        assert np.array_equal(kept, np.round(kept, column.decimals or 0))
+
+
+def test_a_row_that_no_change_can_mend_is_dropped() -> None:
+    """Where every way out of one rule breaks the other; a patient's last row stays, and the count says so."""
     rules = [
         {"kind": "forbidden", "codes": {"a": 1, "b": 1}},
         {"kind": "forbidden", "codes": {"c": 1, "b": 0}},
     ]
     schema = make_schema([{"name": name, "kind": "binary"} for name in "abc"], rules=rules)
     after, counts = enforced_alone(schema, one_patient(a=[1, 0], b=[1, 0], c=[1, 1]))
-    assert after.values["b"][0].tolist() == [1, 1]
-    assert [c.violations_after for c in counts] == [1, 0]
+    assert after.has_row.tolist() == [[False, True]] and after.values["b"][0, 1] == 1
+    assert [(c.rows_dropped, c.violations_after) for c in counts] == [(1, 0), (0, 0)]
+    after, counts = enforced_alone(schema, one_patient(a=[1], b=[1], c=[1]))
+    assert after.has_row.all() and [(c.rows_dropped, c.violations_after) for c in counts] == [(0, 1), (0, 0)]
 
 
 def test_a_static_column_gives_way_among_static_ones() -> None:
