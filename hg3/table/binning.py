@@ -12,8 +12,9 @@ SAME_TIME = 9  # decimals of a bin: 0.3 lies at the start of the fourth bin of 0
 def bin_visits(frame: pd.DataFrame, schema: TableSchema) -> tuple[pd.DataFrame, np.ndarray | None, int]:
     """Return the table with times as numbers of bins and the column `within`, its rows' positions, how many it lost.
 
-    Of several visits of a patient in one bin the last stays. Visits at the very same time all stay: they are an error
-    that the checks tell. A table that has the column `within` is binned already and comes back as it is.
+    Of several visits of a patient in one bin the last stays; a static value that only an earlier one has passes to it.
+    Visits at the very same time all stay: they are an error that the checks tell. A table that has the column `within`
+    is binned already and comes back as it is.
     """
     names = list(frame.columns)
     if schema.within in names:
@@ -24,12 +25,23 @@ def bin_visits(frame: pd.DataFrame, schema: TableSchema) -> tuple[pd.DataFrame, 
     number, offset = bins_of(time, schema)
     kept = np.arange(len(frame))
     if names.count(schema.patient) == 1:  # else the checks tell
-        kept = np.flatnonzero(~superseded(frame[schema.patient], time, number))
+        kept = np.flatnonzero(~_superseded(frame[schema.patient], time, number))
+        if len(kept) < len(frame):
+            frame = _static_carried(frame, number, [c.name for c in schema.columns if c.static], schema.patient)
     binned = frame.assign(**{schema.time: number, schema.within: offset}).iloc[kept].reset_index(drop=True)
     return binned, kept, len(frame) - len(kept)
 
 
-def superseded(patients: pd.Series, time: np.ndarray, number: np.ndarray) -> np.ndarray:
+def _static_carried(frame: pd.DataFrame, number: np.ndarray, names: list[str], patient: str) -> pd.DataFrame:
+    """Return the table with empty cells of the static columns `names` filled from the visits of the same bin."""
+    people, _ = as_texts(frame[patient])
+    once = [name for name in names if list(frame.columns).count(name) == 1]
+    filled = {name: frame[name].where(as_texts(frame[name])[0] >= 0) for name in once}
+    carried = {name: cells.groupby([people, number]).transform("last") for name, cells in filled.items()}
+    return frame.assign(**{name: filled[name].where(filled[name].notna(), carried[name]) for name in once})
+
+
+def _superseded(patients: pd.Series, time: np.ndarray, number: np.ndarray) -> np.ndarray:
     """Return which rows have a later one of their patient in their bin; none where no patient is named."""
     patient, _ = as_texts(patients)
     latest = pd.Series(time).groupby([patient, number]).transform("max").to_numpy()

@@ -14,7 +14,7 @@ import pandas as pd
 
 from hg3 import disk
 from hg3.errors import ConfigError, TableError
-from hg3.table.binning import bin_numbers, superseded
+from hg3.table.binning import bin_numbers
 from hg3.table.cells import as_numbers, as_texts
 from hg3.table.codecs import FEWEST_CARRIERS
 from hg3.table.infer_column import as_cells, column_lines, line, text_of, why_ignored
@@ -79,9 +79,7 @@ def infer_schema(
     number = as_numbers(frame[time])
     if width is not None:
         head += _bins(frame.columns, time, width)
-        bins = bin_numbers(number, width)
-        kept = ~superseded(frame[patient], number, bins)
-        frame, number = frame[kept], bins[kept]
+        number = bin_numbers(number, width)
     people, _ = as_texts(frame[patient])
     head += _grid(number, people, time)
     ignored, blocks = [], []

@@ -256,12 +256,14 @@ def test_visits_at_any_time_are_binned() -> None:
     assert check_table(uneven, schema)[1].errors == []
 
 
-def test_what_a_bin_leaves_out_is_not_looked_at() -> None:
-    """Of two visits in a bin the last stays: a value on the first alone is none."""
-    table = table_of(x=lambda p, t: p + t / 7, y=lambda p, t: np.where(t % 2, 1.5 + p + t, np.nan))
-    pairs = parse_schema(infer_schema(table, "id", "month", "made", width=2.0), "proposed")
-    assert [c.missing for c in pairs.columns if c.name == "y"] == ["never"]
-    assert check_table(table, pairs)[1].errors == []
+def test_a_static_value_on_the_first_visit_alone_outlives_its_bin() -> None:
+    """Of two visits in a bin the last stays, and takes the static value that only the first one has."""
+    table = table_of(x=lambda p, t: p + t / 7, sex=lambda p, t: np.where(t == 0, np.where(p % 2, "F", "M"), " "))
+    schema = parse_schema(infer_schema(table, "id", "month", "made", width=2.0), "proposed")
+    assert schema.by_name["sex"].static and schema.by_name["sex"].categories == ("F", "M")
+    cohort, found = check_table(table, schema)
+    assert found.errors == [] and cohort is not None
+    assert sorted(set(cohort.values["sex"][cohort.time_index == 0])) == [0, 1]
 
 
 @pytest.mark.parametrize("width", [0.0, -1.0, math.inf, math.nan])
