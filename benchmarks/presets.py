@@ -48,7 +48,7 @@ def measure(
         raise SystemExit("stopped at a checkpoint; the same command goes on")
     shutil.rmtree(release, ignore_errors=True)  # of an earlier call: a speed is that of a release made now
     started = time.perf_counter()
-    generate(run, release, patients)
+    generate(run, release, patients, block_patients=patients)  # one block: the rest of a last one would be made too
     seconds = time.perf_counter() - started
     scores = compare_release(release, run, work / preset / "marginals.png")
     guardrail = disk.read_json(release / "manifest.json", "a release")["guardrail"]
