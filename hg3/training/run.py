@@ -128,15 +128,27 @@ def _prepare(
 ) -> Prepared:
     if schema is None:
         raise ConfigError("a fresh run needs a schema: a shipped name or the path of one")
-    loaded = load_schema(schema)
+    loaded, place = load_schema(schema), _written_path(table)
     cohort, warnings = checked_cohort(read_table(table, loaded), loaded)
     split = split_patients(cohort.n_patients, seed)
     check_batch(int(split.train.sum()), preset)
     encoder, more = fit_encoder(cohort, split.train, preset.encoding.scaling)
     for sentence in (*warnings, *more):
         warn(sentence)
-    source = {"path": str(table.resolve()), "sha256": disk.sha256_of(table)}
+    source = {"path": place, "sha256": disk.sha256_of(table)}
     return Prepared(Recipe(preset, loaded, encoder), split, source, cohort, encode(cohort, encoder))
+
+
+def _written_path(table: Path) -> str:
+    """Return the table's absolute path as split.json keeps it, for the comparison with the hold-out."""
+    path = str(table.resolve())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise TableError(
+            f"the table's path {path!a} is not UTF-8, and a run keeps it; rename the file or its folder"
+        ) from None
+    return path
 
 
 def check_batch(n_train: int, preset: Preset) -> None:

@@ -1,6 +1,7 @@
 """The verb train: what it leaves, and what it refuses without leaving anything."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -54,6 +55,15 @@ def test_the_split_divides_patients(finished: Path, inputs: Inputs) -> None:
     assert sorted(patient for ids in parts.values() for patient in ids) == sorted(everyone)
     assert content["table"] == {"path": str(inputs.table.resolve()), "sha256": sha256_of(inputs.table)}
     assert (content["format"], content["seed"]) == (1, 0)
+
+
+def test_a_path_that_is_not_utf_8_is_refused_in_one_sentence(inputs: Inputs, tmp_path: Path) -> None:
+    table = tmp_path / os.fsdecode(b"t\xff.csv")
+    table.write_bytes(inputs.table.read_bytes())
+    with pytest.raises(TableError, match=r"path '.*t\\udcff\.csv' is not UTF-8, and a run keeps it; rename") as caught:
+        tiny_train(Inputs(table, inputs.schema), tmp_path / "run", updates=1)
+    str(caught.value).encode()
+    assert [path.name for path in tmp_path.iterdir()] == [table.name]
 
 
 def test_another_seed_splits_otherwise(inputs: Inputs, finished: Path, tmp_path: Path) -> None:
