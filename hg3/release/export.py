@@ -32,7 +32,8 @@ def export_csv(release: str | Path, out: str | Path, force: bool = False) -> Pat
     Raises
     ------
     ReleaseError
-        If the folder is no complete release, or `out` exists, has no folder, or lies inside the release.
+        If the folder is no complete release, or `out` has no folder, lies inside the release, or exists, with
+        `force` as no file.
     """
     opened, target = open_release(release), Path(out)
     _check_target(target, opened, force)
@@ -49,6 +50,8 @@ def _check_target(target: Path, release: Release, force: bool) -> None:
         raise ReleaseError(f"{target} cannot be a file: it is a folder or has none; name a CSV file")
     if release.folder.resolve() in target.resolve().parents:
         raise ReleaseError(f"{target} lies inside the release, whose files are sealed; write it elsewhere")
+    if target.exists() and not target.is_file():
+        raise ReleaseError(f"{target} is a device, a pipe or a socket, which a file would replace; name a CSV file")
     if target.exists() and not force:
         raise ReleaseError(f"{target} exists; choose another name, or replace it with force")
 

@@ -1,4 +1,5 @@
 import gzip
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -72,6 +73,16 @@ def test_existing_file_stays(release: Path, tmp_path: Path) -> None:
         export_csv(release, out)
     assert out.read_text() == "mine"
     assert export_csv(release, out, force=True).read_text() == CSV
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_pipe_is_not_replaced(release: Path, tmp_path: Path, force: bool) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to("pipe.csv")
+    for name in ("pipe.csv", "link.csv"):
+        with pytest.raises(ReleaseError, match=rf"{name} is a device, a pipe or a socket.* name a CSV file"):
+            export_csv(release, tmp_path / name, force=force)
+    assert (tmp_path / "pipe.csv").is_fifo() and (tmp_path / "link.csv").is_symlink()
 
 
 def test_failure_leaves_nothing(release: Path, tmp_path: Path) -> None:
