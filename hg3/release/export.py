@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from hg3.disk import atomic_path
+from hg3 import disk
 from hg3.errors import ReleaseError
 from hg3.release.reading import Release, check_sums, open_release
 from hg3.table.decoding import arrow_schema
@@ -37,7 +37,8 @@ def export_csv(release: str | Path, out: str | Path, force: bool = False) -> Pat
     """
     opened, target = open_release(release), Path(out)
     _check_target(target, opened, force)
-    with atomic_path(target) as temporary, _opened(temporary, target.suffix == ".gz") as file:
+    disk.remove_leftovers(target)
+    with disk.atomic_path(target) as temporary, _opened(temporary, target.suffix == ".gz") as file:
         for number, batch in enumerate(_batches(opened)):
             options = pyarrow.csv.WriteOptions(include_header=number == 0)
             pyarrow.csv.write_csv(_without_minus_zero(batch), file, options)

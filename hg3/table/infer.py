@@ -42,6 +42,7 @@ def propose_schema(
         raise ConfigError(f"{out} is there already, perhaps corrected by hand; remove it or choose another --out")
     if not out.parent.is_dir():
         raise ConfigError(f"the folder {out.parent} does not exist; make it first")
+    disk.remove_leftovers(out)
     name = table.name.split(".")[0] or "proposal"
     disk.write_text(out, infer_schema(read_table(table, None), patient, time, name, step, width))
 

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -216,17 +213,13 @@ def read_split(run: Path) -> dict[str, Any]:
 def _make_run(out: Path, prepared: Prepared, seed: int) -> None:
     """Write the run folder's texts, all or none; it is private (mode 0700), for it is made from patients."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=disk.TEMPORARY_PREFIX, dir=out.parent))
+    disk.remove_leftovers(out)
     split = {"format": FORMAT, "seed": seed, "table": prepared.table}
-    try:
+    with disk.atomic_folder(out) as temporary:
         prepared.recipe.write(temporary)
         patients = prepared.split.to_dict(prepared.cohort.patients)
         disk.write_json(temporary / "split.json", {**split, "patients": patients})
         disk.write_json(temporary / "private.json", PRIVATE_FILES)
-        os.replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _train(

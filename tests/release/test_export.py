@@ -1,8 +1,11 @@
 import gzip
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -83,6 +86,20 @@ def test_a_pipe_is_not_replaced(release: Path, tmp_path: Path, force: bool) -> N
         with pytest.raises(ReleaseError, match=rf"{name} is a device, a pipe or a socket.* name a CSV file"):
             export_csv(release, tmp_path / name, force=force)
     assert (tmp_path / "pipe.csv").is_fifo() and (tmp_path / "link.csv").is_symlink()
+
+
+def test_the_next_export_removes_what_a_killed_one_left(release: Path, tmp_path: Path) -> None:
+    def killed() -> None:
+        pyarrow.csv.write_csv = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        export_csv(release, tmp_path / "out.csv.gz")
+
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert [path.suffix for path in tmp_path.iterdir() if path != release] == [".gz"]
+    out = export_csv(release, tmp_path / "out.csv.gz")
+    assert sorted(tmp_path.iterdir()) == [out, release]
 
 
 def test_failure_leaves_nothing(release: Path, tmp_path: Path) -> None:
