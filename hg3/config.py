@@ -126,8 +126,11 @@ class Preset(_Part):
     @model_validator(mode="after")
     def _parts_fit_each_other(self) -> Self:
         heads = (self.heads.real, self.heads.category)
-        if self.schedule.zero_terminal_snr and "eps" in heads:
-            raise ValueError("heads eps cannot divide by the zero signal that schedule.zero_terminal_snr ends with")
+        if self.network.kind != self.loss.kind:
+            raise ValueError(
+                f"network.kind is {self.network.kind} and loss.kind is {self.loss.kind}; a network learns from its own "
+                "loss only: set both to hg3, or both to health-gym-v3"
+            )
         if self.loss.kind == "health-gym-v3" and heads != ("eps", "eps"):
             raise ValueError("loss.kind health-gym-v3 is of the noise, so both heads must be eps")
         if self.network.kind == "health-gym-v3" and self.training.condition:

@@ -1,7 +1,8 @@
 """Files that are whole or absent: atomic writes, hashes, folder locks.
 
 Everything is written under a temporary name in the same folder, flushed to the disk, and renamed, so that a
-kill or a full disk leaves either the old file or the new one.
+kill or a full disk leaves either the old file or the new one. The temporary name says whose it is to become, and
+its writer holds a lock on it while it lives, so that the next writer knows what a killed one left.
 """
 
 import fcntl
@@ -23,20 +24,62 @@ TEMPORARY_PREFIX = ".hg3-tmp-"
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it."""
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with _held(handle):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, mode 0700; rename it to `path` if the block succeeds, else remove it."""
+    temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
+    try:
+        with _held(os.open(temporary, os.O_RDONLY)):
+            yield temporary
+            os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of `path` left beside it; what a living one has under its lock stays."""
+    for left in path.parent.glob(f"{_prefix(path)}*"):
+        with suppress(OSError):
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(left)
+            finally:
+                os.close(handle)
+
+
+def _prefix(path: Path) -> str:
+    """Return what the temporary names of `path` begin with: a hash, as its own name may have no room for more."""
+    return f"{TEMPORARY_PREFIX}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}-"
+
+
+@contextmanager
+def _held(handle: int) -> Iterator[None]:
+    """Hold a lock on an open file or folder, where the file system has locks, and close it in the end."""
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def replace_folder(new: Path, path: Path) -> None:
@@ -111,10 +154,14 @@ def sha256_of(path: Path) -> str:
 def remove_temporaries(folder: Path) -> None:
     """Remove files and folders that a killed writer left behind; only the holder of the folder's lock may call it."""
     for path in list(folder.rglob(f"{TEMPORARY_PREFIX}*")):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

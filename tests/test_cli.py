@@ -467,6 +467,9 @@ def test_a_cohort_of_a_schema(command: Command, folder: Path, tmp_path: Path) ->
         (["art-hiv", "--truth", "told"], "'told'"),
         (["--schema", "no-such"], "'no-such' is neither a shipped schema"),
         (["--schema", "sepsis", "--patients", 0], "n_patients is 0"),
+        (["--schema", "sepsis", "--patients", 100_000_001], "takes at most 100,000,000 patients"),
+        (["--schema", "sepsis", "--patients", 2**62], "takes at most 100,000,000 patients"),
+        (["art-hiv", "--patients", 10**29], "takes at most 100,000,000 patients"),
         (["--schema", "sepsis", "--out", "cohort.txt"], "a table is written as .parquet, .csv or .csv.gz"),
     ],
 )

@@ -115,6 +115,17 @@ def test_sampling_takes_no_more_steps_than_the_schedule_has() -> None:
         load_preset("hg3", {"schedule.steps": "10"})
 
 
+@pytest.mark.parametrize("part, other", [("network", "loss"), ("loss", "network")])
+def test_a_network_and_the_loss_of_the_other_kind_are_refused(part: str, other: str) -> None:
+    eps = {"heads.real": "eps", "heads.category": "eps", "training.condition": "0"}
+    with pytest.raises(
+        ConfigError, match=rf"{part}\.kind is health-gym-v3.*set both to hg3, or both to health-gym-v3;"
+    ):
+        load_preset("hg3", {**eps, f"{part}.kind": "health-gym-v3"})
+    with pytest.raises(ConfigError, match=rf"{other}\.kind is health-gym-v3"):
+        load_preset("health-gym-v3", {f"{part}.kind": "hg3", "training.condition": "0"})
+
+
 def test_heads_must_share_the_width() -> None:
     with pytest.raises(ConfigError, match="network: width 96 is not a multiple of heads 5;"):
         load_preset("hg3", {"network.heads": "5"})

@@ -1,13 +1,16 @@
 """Files are whole or absent, as readable as the umask says, and folders have one writer."""
 
+import multiprocessing
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,6 +147,36 @@ def test_temporaries_are_removed_wherever_they_are(tmp_path: Path) -> None:
     (kept / f"{disk.TEMPORARY_PREFIX}file.png").touch()
     disk.remove_temporaries(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "kept"]
+
+
+def killed_while(work: Callable[[], None]) -> None:
+    """Call `work` in a process of its own, which it must kill."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("write", [disk.atomic_path, disk.atomic_folder])
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(write: Any, tmp_path: Path) -> None:
+    def half(path: Path) -> None:
+        with write(path):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for name in ("a.gz", "b.gz"):
+        killed_while(lambda name=name: half(tmp_path / name))  # type: ignore[misc]
+    assert len(list(tmp_path.iterdir())) == 2
+    with write(tmp_path / "a.gz") as living:
+        disk.remove_leftovers(tmp_path / "a.gz")
+        assert living.exists() and len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 2  # a.gz, and what is left of b.gz
+    disk.remove_leftovers(tmp_path / "b.gz")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gz"]
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    disk.write_text(tmp_path / ("x" * 250 + ".txt"), "whole")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
 
 
 TRY_TO_LOCK = """

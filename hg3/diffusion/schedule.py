@@ -7,10 +7,11 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-from hg3.config import ScheduleConfig
+from hg3.config import Preset, ScheduleConfig
 from hg3.errors import ConfigError
 
 LARGEST_TERMINAL_ALPHA_BAR = 1e-4  # beyond it a sampler that starts from pure noise draws biased categories
+LEAST_EPS_SIGNAL = 1e-30  # an eps head divides by it; what is up to 1e8 over it stays below float32's 3e38
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +88,27 @@ def rescaled_to_zero(schedule: Schedule) -> Schedule:
     return Schedule(signal**2)
 
 
+def schedule_of(preset: Preset) -> Schedule:
+    """Return the schedule of a preset, whose heads can work with it.
+
+    Raises
+    ------
+    ConfigError
+        As `make_schedule`, and if a head is eps and sqrt(alpha_bar_{T-1}) < 1e-30.
+    """
+    schedule, heads = make_schedule(preset.schedule), (preset.heads.real, preset.heads.category)
+    left = float(schedule.signal[-1])
+    if "eps" in heads and left < LEAST_EPS_SIGNAL:
+        raise ConfigError(
+            f"heads.real is {heads[0]} and heads.category {heads[1]}, and the schedule ends with a signal of "
+            f"{left:.2g}; heads eps divide by it and need at least {LEAST_EPS_SIGNAL:g}: choose other heads, or a "
+            "schedule that ends higher"
+        )
+    return schedule
+
+
 def make_schedule(config: ScheduleConfig) -> Schedule:
-    """Return the schedule of a preset.
+    """Return the schedule that a preset asks for.
 
     Raises
     ------

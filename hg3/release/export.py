@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from hg3.disk import atomic_path
+from hg3 import disk
 from hg3.errors import ReleaseError
 from hg3.release.reading import Release, check_sums, open_release
 from hg3.table.decoding import arrow_schema
@@ -32,11 +32,13 @@ def export_csv(release: str | Path, out: str | Path, force: bool = False) -> Pat
     Raises
     ------
     ReleaseError
-        If the folder is no complete release, or `out` exists, has no folder, or lies inside the release.
+        If the folder is no complete release, or `out` has no folder, lies inside the release, or exists, with
+        `force` as no file.
     """
     opened, target = open_release(release), Path(out)
     _check_target(target, opened, force)
-    with atomic_path(target) as temporary, _opened(temporary, target.suffix == ".gz") as file:
+    disk.remove_leftovers(target)
+    with disk.atomic_path(target) as temporary, _opened(temporary, target.suffix == ".gz") as file:
         for number, batch in enumerate(_batches(opened)):
             options = pyarrow.csv.WriteOptions(include_header=number == 0)
             pyarrow.csv.write_csv(_without_minus_zero(batch), file, options)
@@ -49,6 +51,8 @@ def _check_target(target: Path, release: Release, force: bool) -> None:
         raise ReleaseError(f"{target} cannot be a file: it is a folder or has none; name a CSV file")
     if release.folder.resolve() in target.resolve().parents:
         raise ReleaseError(f"{target} lies inside the release, whose files are sealed; write it elsewhere")
+    if target.exists() and not target.is_file():
+        raise ReleaseError(f"{target} is a device, a pipe or a socket, which a file would replace; name a CSV file")
     if target.exists() and not force:
         raise ReleaseError(f"{target} exists; choose another name, or replace it with force")
 

@@ -14,6 +14,7 @@ from hg3.release.transitions import Reward, Transitions, make_transitions
 from hg3.table.schema import TableSchema
 
 FORMS = ("table", "arrays", "transitions")
+NULLABLE = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +60,9 @@ def load(release: str | Path, form: str = "table", reward: Reward | None = None)
     ----------
     release : the release folder.
     form : "table", a DataFrame in long format, one row a patient and time: reals are float64, integer codes
-        int32 (nullable Int32 where they may be missing), text codes category. "arrays": see `Arrays`.
-        "transitions": see `Transitions`; columns with `role = "action"` are actions, all others the state.
+        int32 (nullable Int32 where they may be missing; 64 for 32 where a code needs it), text codes category.
+        "arrays": see `Arrays`. "transitions": see `Transitions`; columns with `role = "action"` are actions, all
+        others the state.
     reward : of "transitions" only: a function of (s, a, s_next), whole arrays, that returns r, shape (M,).
         Where absent, r is the sum over the schema's `[[reward]]` of weight times the value at t + 1, or times
         its natural logarithm; under a logarithm, a value below half a unit of the column's last decimal
@@ -100,7 +102,7 @@ def _frame(table: pa.Table, schema: TableSchema) -> pd.DataFrame:
             ordered = column.kind == "ordinal"
             frame[column.name] = frame[column.name].cat.set_categories(codes, ordered=ordered)
         elif column.missing == "modelled" or schema.masked_by(column.name) or table[column.name].null_count:
-            frame[column.name] = frame[column.name].astype("Int32")
+            frame[column.name] = table[column.name].to_pandas(types_mapper=NULLABLE.get)  # a float64 may round codes
     return frame
 
 

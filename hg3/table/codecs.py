@@ -67,8 +67,13 @@ def fit_real(values: np.ndarray, column: Column, scaling: str = "standard") -> t
     Parameters
     ----------
     values : float64, shape (n,): the training values, finite. scaling : see `encoding.fit_encoder`.
+
+    Raises
+    ------
+    SchemaError
+        If no codec can hold the values, or no number of as many decimals as hg3 keeps lies inside the bounds.
     """
-    wanted = column.decimals if column.decimals is not None else _decimals_of(values)
+    wanted = _wanted_decimals(values, column)
     rounded = round_inward(values, wanted, column.bounds)
     if np.ptp(rounded) == 0:
         warning = (
@@ -121,8 +126,22 @@ def _candidates(values: np.ndarray, column: Column) -> Iterator[Transform]:
 
 def constant_of(value: float, column: Column) -> float:
     """Return the one value of a constant column as its decimals and bounds allow it."""
-    wanted = column.decimals if column.decimals is not None else _decimals_of(np.array([value]))
+    wanted = _wanted_decimals(np.array([value]), column)
     return float(round_inward(np.array([value]), wanted, column.bounds)[0])
+
+
+def _wanted_decimals(values: np.ndarray, column: Column) -> int:
+    """Return the column's decimals, or those of its values; refuse decimals that have no number inside the bounds."""
+    if column.decimals is not None:
+        return column.decimals  # which the schema has compared with the bounds
+    wanted = _decimals_of(values)
+    low, high = lattice_bounds(column.bounds, wanted)
+    if low > high:
+        raise SchemaError(
+            f"column {column.name!r} has bounds with no number of {wanted} decimals between them, the most that hg3 "
+            "keeps; give it a smaller unit"
+        )
+    return wanted
 
 
 def _decimals_of(values: np.ndarray) -> int:

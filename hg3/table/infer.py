@@ -42,6 +42,7 @@ def propose_schema(
         raise ConfigError(f"{out} is there already, perhaps corrected by hand; remove it or choose another --out")
     if not out.parent.is_dir():
         raise ConfigError(f"the folder {out.parent} does not exist; make it first")
+    disk.remove_leftovers(out)
     name = table.name.split(".")[0] or "proposal"
     disk.write_text(out, infer_schema(read_table(table, None), patient, time, name, step, width))
 
@@ -62,7 +63,7 @@ def infer_schema(
     Raises
     ------
     ConfigError
-        If `step` is unknown or `width` is not above 0.
+        If `step` is unknown, or `width` is not above 0 or makes more bins than a grid has times.
     TableError
         If a column is not there or there twice, no other one is left, or a time is not a whole number; with `width`
         any finite number will do.
@@ -78,6 +79,7 @@ def infer_schema(
     head = _head(name, patient, time, step or _step_of(time))
     number = as_numbers(frame[time])
     if width is not None:
+        _check_width(number, width, time)
         head += _bins(frame.columns, time, width)
         number = bin_numbers(number, width)
     people, _ = as_texts(frame[patient])
@@ -120,12 +122,23 @@ def _step_of(time: str) -> str:
     return next((step for step in STEPS if step in time.lower()), "visit")
 
 
+def _check_width(number: np.ndarray, width: float, time: str) -> None:
+    """Refuse a width of which more bins than the longest grid has times lie between the first and the last time."""
+    finite = number[np.isfinite(number)]
+    with np.errstate(over="ignore"):
+        if len(finite) and np.ptp(finite) / width >= LONGEST:
+            raise ConfigError(
+                f"a bin of {width:g} was asked for, and column {time!r} then spans more than {LONGEST:,} bins; "
+                "choose a wider one"
+            )
+
+
 def _bins(names: Iterable[str], time: str, width: float) -> list[str]:
     """Return the width of a bin and the column of the time within it, under a name that is free."""
     within = f"{time}_within"
     while within in names:
         within += "_bin"
-    return [line("bin", width, f"in units of the step of {time}"), line("within", within, "hg3 makes this column")]
+    return [line("bin", width, "in units of the step"), line("within", within, "hg3 makes this column")]
 
 
 def _grid(time: np.ndarray, patient: np.ndarray, name: str) -> list[str]:

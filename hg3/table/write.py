@@ -18,6 +18,7 @@ def write_table(frame: pd.DataFrame, out: str | Path) -> None:
     """
     out = Path(out)
     check_out(out)
+    disk.remove_leftovers(out)
     with disk.atomic_path(out) as path:
         if out.suffix == ".parquet":
             frame.to_parquet(path, index=False)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from hg3 import disk
 from hg3.config import Preset, parse_preset
 from hg3.diffusion.health_gym_v3 import PublishedUNet
-from hg3.diffusion.schedule import Schedule, make_schedule
+from hg3.diffusion.schedule import Schedule, schedule_of
 from hg3.diffusion.unet import UNet
 from hg3.errors import Hg3Error, RunError
 from hg3.layout import Layout
@@ -48,7 +48,7 @@ class Recipe:
 
     def build_schedule(self) -> Schedule:
         """Return the noise schedule of this recipe."""
-        return make_schedule(self.preset.schedule)
+        return schedule_of(self.preset)
 
     def write(self, folder: Path) -> None:
         """Write config.toml, schema.toml and encoder.json into `folder`."""
@@ -60,7 +60,7 @@ class Recipe:
 def make_network(layout: Layout, preset: Preset) -> UNet | PublishedUNet:
     """Return the network of a preset for a layout, with fresh weights."""
     kind = PublishedUNet if preset.network.kind == "health-gym-v3" else UNet
-    return kind(layout, make_schedule(preset.schedule), preset.network)
+    return kind(layout, schedule_of(preset), preset.network)
 
 
 def read_recipe(folder: Path) -> Recipe:

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -128,15 +125,27 @@ def _prepare(
 ) -> Prepared:
     if schema is None:
         raise ConfigError("a fresh run needs a schema: a shipped name or the path of one")
-    loaded = load_schema(schema)
+    loaded, place = load_schema(schema), _written_path(table)
     cohort, warnings = checked_cohort(read_table(table, loaded), loaded)
     split = split_patients(cohort.n_patients, seed)
     check_batch(int(split.train.sum()), preset)
     encoder, more = fit_encoder(cohort, split.train, preset.encoding.scaling)
     for sentence in (*warnings, *more):
         warn(sentence)
-    source = {"path": str(table.resolve()), "sha256": disk.sha256_of(table)}
+    source = {"path": place, "sha256": disk.sha256_of(table)}
     return Prepared(Recipe(preset, loaded, encoder), split, source, cohort, encode(cohort, encoder))
+
+
+def _written_path(table: Path) -> str:
+    """Return the table's absolute path as split.json keeps it, for the comparison with the hold-out."""
+    path = str(table.resolve())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise TableError(
+            f"the table's path {path!a} is not UTF-8, and a run keeps it; rename the file or its folder"
+        ) from None
+    return path
 
 
 def check_batch(n_train: int, preset: Preset) -> None:
@@ -204,17 +213,13 @@ def read_split(run: Path) -> dict[str, Any]:
 def _make_run(out: Path, prepared: Prepared, seed: int) -> None:
     """Write the run folder's texts, all or none; it is private (mode 0700), for it is made from patients."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=disk.TEMPORARY_PREFIX, dir=out.parent))
+    disk.remove_leftovers(out)
     split = {"format": FORMAT, "seed": seed, "table": prepared.table}
-    try:
+    with disk.atomic_folder(out) as temporary:
         prepared.recipe.write(temporary)
         patients = prepared.split.to_dict(prepared.cohort.patients)
         disk.write_json(temporary / "split.json", {**split, "patients": patients})
         disk.write_json(temporary / "private.json", PRIVATE_FILES)
-        os.replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _train(

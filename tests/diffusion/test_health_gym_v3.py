@@ -141,7 +141,6 @@ def test_static_columns_and_long_records_are_refused() -> None:
     "changes, sentence",
     [
         ({"heads.real": "v"}, r"loss\.kind health-gym-v3 is of the noise, so both heads must be eps"),
-        ({"schedule.zero_terminal_snr": "true"}, "heads eps cannot divide by the zero signal"),
         ({"training.condition": "0.2"}, "has no static columns to give"),
         ({"network.width": "60"}, "width 60 is not a multiple of its normalisation groups, 8"),
     ],

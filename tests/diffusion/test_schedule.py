@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from hg3.config import ScheduleConfig
+from hg3.config import ScheduleConfig, load_preset
 from hg3.diffusion.schedule import (
     LARGEST_TERMINAL_ALPHA_BAR,
     Schedule,
@@ -14,6 +14,7 @@ from hg3.diffusion.schedule import (
     cosine_schedule,
     linear_schedule,
     make_schedule,
+    schedule_of,
     sigmoid_schedule,
 )
 from hg3.errors import ConfigError
@@ -116,3 +117,24 @@ def test_the_published_schedule_can_be_rescaled_to_pure_noise() -> None:
     with pytest.raises(ConfigError, match=r"alpha_bar = 0\.079"):
         make_schedule(published)
     assert make_schedule(published.model_copy(update={"zero_terminal_snr": True})).alpha_bar[-1] == 0
+
+
+STEEP = {"schedule.kind": "linear", "schedule.beta_first": "0.9", "schedule.beta_last": "0.999"}
+
+
+@pytest.mark.parametrize("part", ["real", "category"])
+@pytest.mark.parametrize(
+    "changes, left",
+    [(STEEP, "0"), ({**STEEP, "schedule.steps": "50"}, r"\S+e-3\d"), ({"schedule.zero_terminal_snr": "true"}, "0")],
+)
+def test_an_eps_head_needs_a_signal_to_divide_by(changes: dict[str, str], left: str, part: str) -> None:
+    assert schedule_of(load_preset("hg3", changes)).signal[-1] < 1e-30
+    with pytest.raises(ConfigError, match=rf"{part}.* eps.* ends with a signal of {left}; .* at least 1e-30"):
+        schedule_of(load_preset("hg3", {**changes, f"heads.{part}": "eps"}))
+
+
+@pytest.mark.parametrize("changes", [{}, {"schedule.steps": "1000"}, {"schedule.kind": "sigmoid"}])
+def test_an_eps_head_goes_with_the_usual_schedules(changes: dict[str, str]) -> None:
+    preset = load_preset("hg3", {**changes, "heads.real": "eps", "heads.category": "eps"})
+    signal = schedule_of(preset).signal[-1]
+    assert np.isfinite(np.float32(1e8) / np.float32(signal))

@@ -1,7 +1,11 @@
 import gzip
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -72,6 +76,30 @@ def test_existing_file_stays(release: Path, tmp_path: Path) -> None:
         export_csv(release, out)
     assert out.read_text() == "mine"
     assert export_csv(release, out, force=True).read_text() == CSV
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_pipe_is_not_replaced(release: Path, tmp_path: Path, force: bool) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to("pipe.csv")
+    for name in ("pipe.csv", "link.csv"):
+        with pytest.raises(ReleaseError, match=rf"{name} is a device, a pipe or a socket.* name a CSV file"):
+            export_csv(release, tmp_path / name, force=force)
+    assert (tmp_path / "pipe.csv").is_fifo() and (tmp_path / "link.csv").is_symlink()
+
+
+def test_the_next_export_removes_what_a_killed_one_left(release: Path, tmp_path: Path) -> None:
+    def killed() -> None:
+        pyarrow.csv.write_csv = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        export_csv(release, tmp_path / "out.csv.gz")
+
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert [path.suffix for path in tmp_path.iterdir() if path != release] == [".gz"]
+    out = export_csv(release, tmp_path / "out.csv.gz")
+    assert sorted(tmp_path.iterdir()) == [out, release]
 
 
 def test_failure_leaves_nothing(release: Path, tmp_path: Path) -> None:

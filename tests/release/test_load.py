@@ -104,6 +104,19 @@ def with_columns(schema: TableSchema, **changes: dict[str, Any]) -> TableSchema:
     return schema.model_copy(update={"columns": columns})
 
 
+def test_codes_beyond_32_bits_stay_as_they_are(tmp_path: Path) -> None:
+    codes = (2**62 + 1, 5_000_000_000, 2)
+    wide = Column(name="Sex", kind="categorical", categories=codes, missing="modelled")
+    columns = [wide if column.name == "Sex" else column for column in SCHEMA.columns]
+    schema = SCHEMA.model_copy(update={"columns": tuple(columns)})
+    rows = [(*row[:3], None if i == 1 else codes[i % 3], *row[4:]) for i, row in enumerate(ROWS)]
+    release = make_release(tmp_path / "release", [table_of(rows, schema)], schema)
+    sex = load(release)["Sex"]
+    assert sex.dtype == "Int64"
+    assert [None if pd.isna(code) else code for code in sex] == [row[3] for row in rows]
+    assert load(release, "arrays").dynamic[0, :2, 1].tolist() == pytest.approx([0, np.nan], nan_ok=True)
+
+
 def test_table_holds_every_row_in_order(release: Path) -> None:
     table = load(release)
     assert list(table) == ["id", "month", "VL", "Sex", "Drug", "Dose"]

@@ -13,6 +13,7 @@ from hg3.errors import SchemaError, TableError
 from hg3.table.codecs import (
     RELATIVE_TOLERANCE,
     RealCodec,
+    constant_of,
     fit_categories,
     fit_real,
     round_inward,
@@ -99,6 +100,16 @@ def test_a_column_without_a_step_is_constant() -> None:
     assert fit_real(np.array([2.0, 2.0]), real()) == (None, None)
     codec, warning = fit_real(np.array([2.01, 2.02]), real(decimals=1))
     assert codec is None and warning is not None and "varies by less than its 1 decimals show" in warning
+
+
+@pytest.mark.parametrize("values", [[2e-11, 3e-10], [2e-11, 2e-11]])
+def test_bounds_that_the_learned_decimals_cannot_resolve_are_refused(values: list[float]) -> None:
+    column = real(bounds=(1e-12, 4e-10))
+    for fit in (lambda: fit_real(np.array(values), column), lambda: constant_of(values[0], column)):
+        with pytest.raises(
+            SchemaError, match=r"'x' has bounds with no number of 9 decimals between them.* smaller unit"
+        ):
+            fit()
 
 
 def test_a_quantile_transform_that_tells_nothing_apart_is_refused() -> None:

@@ -272,6 +272,21 @@ def test_no_width_of_a_bin(width: float) -> None:
         infer_schema(table_of(x=1.5), "id", "month", "made", width=width)
 
 
+@pytest.mark.parametrize("width", [1e-300, 1e-5])
+def test_a_width_of_more_bins_than_a_grid_has(width: float) -> None:
+    sentence = (
+        rf"a bin of {width:g} was asked for, and column 'month' then spans more than 100,000 bins; choose a wider"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        infer_schema(table_of(x=1.5), "id", "month", "made", width=width)
+
+
+def test_a_binned_time_may_have_any_name() -> None:
+    table = table_of(x=lambda p, t: p + t / 7).rename(columns={"month": 'mon\nth # "in"'})
+    schema = parse_schema(infer_schema(table, "id", 'mon\nth # "in"', "made", width=2.0), "proposed")
+    assert (schema.time, schema.within) == ('mon\nth # "in"', 'mon\nth # "in"_within')
+
+
 # Wishes that cannot be met.
 
 

@@ -1,6 +1,8 @@
 """The verb train: what it leaves, and what it refuses without leaving anything."""
 
 import json
+import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hg3.disk import read_json, sha256_of, write_json
+from hg3.disk import TEMPORARY_PREFIX, read_json, sha256_of, write_json
 from hg3.errors import ConfigError, Hg3Error, RunError, SchemaError, TableError, TrainingError
 from hg3.training.checkpoint import checkpoints, read_recipe, read_state
 from hg3.training.run import Metrics, read_split, train
@@ -54,6 +56,37 @@ def test_the_split_divides_patients(finished: Path, inputs: Inputs) -> None:
     assert sorted(patient for ids in parts.values() for patient in ids) == sorted(everyone)
     assert content["table"] == {"path": str(inputs.table.resolve()), "sha256": sha256_of(inputs.table)}
     assert (content["format"], content["seed"]) == (1, 0)
+
+
+def test_a_path_that_is_not_utf_8_is_refused_in_one_sentence(inputs: Inputs, tmp_path: Path) -> None:
+    table = tmp_path / os.fsdecode(b"t\xff.csv")
+    table.write_bytes(inputs.table.read_bytes())
+    with pytest.raises(TableError, match=r"path '.*t\\udcff\.csv' is not UTF-8, and a run keeps it; rename") as caught:
+        tiny_train(Inputs(table, inputs.schema), tmp_path / "run", updates=1)
+    str(caught.value).encode()
+    assert [path.name for path in tmp_path.iterdir()] == [table.name]
+
+
+def test_a_kill_before_the_run_is_there_leaves_nothing_for_good(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed() -> None:
+        monkeypatch.setattr(os, "replace", strike_at_the_run)
+        tiny_train(inputs, tmp_path / "run", updates=1)
+
+    def strike_at_the_run(old: Path, new: Path) -> None:
+        if new == tmp_path / "run":
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.rename(old, new)
+
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert (left / "split.json").is_file() and left.name.startswith(TEMPORARY_PREFIX)
+    tiny_train(inputs, tmp_path / "run", updates=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_another_seed_splits_otherwise(inputs: Inputs, finished: Path, tmp_path: Path) -> None:
