@@ -48,9 +48,13 @@ def generate_command(
 
 
 def _where(text: str | None) -> dict[str, str]:
-    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    pairs = [] if text is None else [part.partition("=") for part in text.split(",")]
     names = [name.strip() for name, _, _ in pairs]
-    if not all(equals and value.strip() for _, equals, value in pairs) or len(set(names)) < len(names):
+    if (
+        not all(names)
+        or not all(equals and value.strip() for _, equals, value in pairs)
+        or len(set(names)) < len(names)
+    ):
         raise ConfigError(f"--where {text!r} was given; it takes COLUMN=VALUE,COLUMN=VALUE with each column once")
     return dict(zip(names, (value.strip() for _, _, value in pairs), strict=True))
 

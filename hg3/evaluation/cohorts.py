@@ -40,8 +40,14 @@ def compared_cohorts(
     Raises
     ------
     RunError
-        If the run's table is not where it was, or is another one by its hash.
+        If the run's table is not where it was, or is another one by its hash, or if `where` gives a real.
     """
+    reals = [name for name in where or {} if released.by_name[name].is_real]
+    if reals:
+        raise RunError(
+            f"the release gives every patient one value of {', '.join(reals)}, which hardly any real patient has, so "
+            "there is no subgroup to compare it with; compare a release whose --where names codes alone"
+        )
     split = disk.read_json(run / "split.json", "a run of hg3")
     path = Path(split["table"]["path"])
     if not path.is_file() or disk.sha256_of(path) != split["table"]["sha256"]:

@@ -15,7 +15,8 @@ from hg3.release.reading import open_release
 def compare_release(release: Path, run: Path, figure: Path) -> dict[str, Any]:
     """Return the distances of `release` to the hold-out of `run`, and draw them into `figure` (PNG).
 
-    A conditional release is compared with the same subgroup, a balanced one with equal groups.
+    A conditional release is compared with the same subgroup, a balanced one with equal groups; one that was given a
+    real has no subgroup and is refused.
 
     Returns
     -------

@@ -96,9 +96,9 @@ def make_plan(source: Source, asked: Request) -> dict[str, Any]:
         asked.eta,
     )
     where = resolve_where(asked.where, source.recipe.encoder)
-    if asked.balance:
+    if asked.balance is not None:
         check_balance(asked.balance, where, source.recipe.encoder)
-    if (where or asked.balance) and not preset.training.condition:
+    if (where or asked.balance is not None) and not preset.training.condition:
         raise ConfigError("the run was trained with training.condition = 0, so its network cannot be given anything")
     return {
         "format": FORMAT,

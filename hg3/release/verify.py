@@ -86,7 +86,7 @@ def _check_parts(release: Path, manifest: dict[str, Any], schema: TableSchema, f
         return
     found.faults += _text_faults(release, manifest, schema)
     for entry in manifest["parts"]:
-        faults, rows = part_faults(release / entry["file"], entry, manifest["block"], schema)
+        faults, rows = part_faults(release / entry["file"], entry, manifest, schema)
         found.faults += [f"{entry['file']}: {fault}" for fault in faults]
         found.rows += rows
         found.patients += entry["patients"]

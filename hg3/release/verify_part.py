@@ -16,8 +16,10 @@ from hg3.table.schema import TableSchema
 from hg3.table.violations import violations
 
 
-def part_faults(path: Path, entry: dict[str, Any], block: int, schema: TableSchema) -> tuple[list[str], int]:
-    """Return what of a part contradicts its manifest entry or the schema, and how many rows it has."""
+def part_faults(
+    path: Path, entry: dict[str, Any], manifest: dict[str, Any], schema: TableSchema
+) -> tuple[list[str], int]:
+    """Return what of a part contradicts its entry in the manifest or the schema, and how many rows it has."""
     if disk.sha256_of(path) != entry["sha256"]:
         return ["it is not the part that the manifest names"], 0
     try:
@@ -25,14 +27,14 @@ def part_faults(path: Path, entry: dict[str, Any], block: int, schema: TableSche
             table, n_blocks = part.read(), part.num_row_groups
     except (OSError, pa.ArrowException):
         return ["it is not readable Parquet"], 0
-    faults = _table_faults(table, entry, schema)
-    if n_blocks != -(-entry["patients"] // block):
+    faults = _table_faults(table, entry, manifest, schema)
+    if n_blocks != -(-entry["patients"] // manifest["block"]):
         faults.append("its row groups are not the blocks of the manifest")
     return faults, table.num_rows
 
 
-def _table_faults(table: pa.Table, entry: dict[str, Any], schema: TableSchema) -> list[str]:
-    """Return what of a part's rows contradicts its manifest entry or the schema: types, bounds, codes, statics."""
+def _table_faults(table: pa.Table, entry: dict[str, Any], manifest: dict[str, Any], schema: TableSchema) -> list[str]:
+    """Return what of a part's rows contradicts the manifest or the schema: types, bounds, codes, statics, givens."""
     if not table.schema.equals(arrow_schema(schema)):
         return ["its columns or their types are not those of the schema"]
     if table.column(schema.patient).null_count or table.column(schema.time).null_count:
@@ -46,7 +48,29 @@ def _table_faults(table: pa.Table, entry: dict[str, Any], schema: TableSchema) -
     cohort, findings = check_table(*_as_cohort(table, schema), to_learn_from=False)
     if cohort is None:
         return faults + findings.errors
-    return faults + _cohort_faults(cohort) + _rule_faults(cohort, entry)
+    given = _condition_faults(cohort, manifest["where"], manifest["balance"])
+    return faults + _cohort_faults(cohort) + _rule_faults(cohort, entry) + given
+
+
+def _condition_faults(cohort: Cohort, where: dict[str, Any], balance: str | None) -> list[str]:
+    """Return which columns do not hold what `where` gives every patient, or not the codes of `balance` in turn."""
+    static = {column.name: column for column in cohort.schema.columns if column.static}
+    known = where.keys() <= static.keys()
+    if not known or (balance is not None and (balance not in static or not static[balance].categories)):
+        return ["manifest.json has conditions on columns that are not static, or balances one without codes"]
+    wrong = {}
+    for name, value in where.items():
+        wanted = value if static[name].is_real else static[name].position(value)
+        cells = cohort.values[name]
+        wrong[name] = missing_cells(cells) | np.array([cell != wanted for cell in cells.tolist()])
+    if balance is not None:
+        turn = cohort.patients[cohort.patient_index] % len(static[balance].categories or ())
+        wrong[balance] = wrong.get(balance, False) | (cohort.values[balance] != turn)
+    return [
+        f"column {name!r} has other values on {rows.sum()} rows than the conditions in manifest.json give them"
+        for name, rows in wrong.items()
+        if rows.any()
+    ]
 
 
 def _rule_faults(cohort: Cohort, entry: dict[str, Any]) -> list[str]:

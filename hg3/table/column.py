@@ -120,8 +120,17 @@ class Column(BaseModel):
             raise ValueError("is ordinal, so its categories must be listed in their order")
         if self.labels is not None and len(self.labels) != len(codes):
             raise ValueError(f"has {len(self.labels)} labels for {len(codes)} categories")
+        self._check_labels()
         if self.masks and (self.indicates is None or self.kind != "binary"):
             raise ValueError("masks a partner, so it must be binary and name the partner in `indicates`")
+
+    def _check_labels(self) -> None:
+        """Refuse labels of which one does not say which code is meant, as `hg3 generate --where` takes either."""
+        labels, codes = self.labels or (), [str(code) for code in self.categories or ()]
+        if len(set(labels)) < len(labels):
+            raise ValueError("has the same label for two categories; give each a label of its own")
+        if any(label in codes and codes.index(label) != position for position, label in enumerate(labels)):
+            raise ValueError("has a label that is another category's code; choose another label")
 
     @property
     def is_real(self) -> bool:

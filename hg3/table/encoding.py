@@ -18,7 +18,8 @@ class FittedColumn:
     """What encoding knows of one column beyond its schema.
 
     `constant` is the one value of a column that has no other, which then needs no channel of its own;
-    `flagged` columns have an observed-flag block.
+    `flagged` columns have an observed-flag block; `occurring` are those of the categories that some training patient
+    has, in their order.
     """
 
     column: Column
@@ -26,17 +27,20 @@ class FittedColumn:
     categories: tuple[Code, ...]
     constant: float | Code | None
     flagged: bool
+    occurring: tuple[Code, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         codec = self.codec.to_dict() if self.codec else None
         plain = {"constant": self.constant, "flagged": self.flagged, "categories": list(self.categories)}
-        return {"name": self.column.name, "codec": codec, **plain}
+        return {"name": self.column.name, "codec": codec, **plain, "occurring": list(self.occurring)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], schema: TableSchema) -> "FittedColumn":
         codec = RealCodec.from_dict(content["codec"]) if content["codec"] else None
-        column = schema.by_name[content["name"]]
-        return cls(column, codec, tuple(content["categories"]), content["constant"], content["flagged"])
+        column, categories, constant = schema.by_name[content["name"]], content["categories"], content["constant"]
+        unnoted = [code for code in categories if constant in (None, code)]  # by an hg3 that did not note them
+        occurring = tuple(content.get("occurring", unnoted))
+        return cls(column, codec, tuple(categories), constant, content["flagged"], occurring)
 
 
 @dataclass(frozen=True)
@@ -175,11 +179,11 @@ def _fit_category_column(
     index, codes = cohort.values[column.name][rows], cohort.categories[column.name]
     flagged = column.missing == "modelled"
     categories = fit_categories(index, cohort.patient_index[rows], codes, column)
-    present = [codes[i] for i in np.unique(index) if codes[i] in categories]
-    if len(present) == 1:
-        return FittedColumn(column, None, categories, present[0], flagged), [], None
+    occurring = tuple(codes[i] for i in np.unique(index) if codes[i] in categories)
+    if len(occurring) == 1:
+        return FittedColumn(column, None, categories, occurring[0], flagged, occurring), [], None
     blocks = [_category(column.name, len(categories))]
-    return FittedColumn(column, None, categories, None, flagged), blocks, None
+    return FittedColumn(column, None, categories, None, flagged, occurring), blocks, None
 
 
 def _record_blocks(cohort: Cohort) -> list[Block]:

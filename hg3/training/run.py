@@ -32,7 +32,7 @@ FORMAT = 1
 DEVICE_SHARE = 0.5  # of the free device memory that the data may take; the rest is for training
 PRIVATE_FILES = {
     "split.json": "the ids of the patients, by part, and the path of their table",
-    "encoder.json": "quantiles, constants and ranges of real columns",
+    "encoder.json": "quantiles, constants and ranges of real columns, and which codes occur",
     "metrics.jsonl": "losses on these patients",
     "loss.png": "the same as a curve",
     "checkpoints/": "weights trained on these patients",

@@ -129,4 +129,10 @@ def test_a_balanced_release_is_compared_with_equal_groups(made: Trained) -> None
 
 def test_a_subgroup_without_real_patients_is_told(made: Trained) -> None:
     with pytest.raises(RunError, match="no patients of the release's subgroup"):
-        sexes(made, where={"height": 12.5})
+        sexes(made, where={"sex": "neither"})
+
+
+def test_a_release_that_was_given_a_real_is_compared_with_nobody(made: Trained) -> None:
+    height = float(make_wards()["height"].dropna().iloc[0])
+    with pytest.raises(RunError, match="one value of height, which hardly any real patient has"):
+        sexes(made, where={"sex": "F", "height": height})

@@ -317,6 +317,46 @@ def test_manifest_that_contradicts_the_parts(release: Path, changes: dict[str, A
         verify_release(release)
 
 
+OTHER_VALUES = r"column '{}' has other values on \d+ rows than the conditions in manifest\.json give them"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"where": {"sex": "F"}}, OTHER_VALUES.format("sex")),
+        ({"where": {"sex": "X"}}, OTHER_VALUES.format("sex")),
+        ({"where": {"height": 170.0}}, OTHER_VALUES.format("height")),
+        ({"where": {"height": "tall"}}, OTHER_VALUES.format("height")),
+        ({"where": {"height": 10**400}}, OTHER_VALUES.format("height")),
+        ({"balance": "sex"}, OTHER_VALUES.format("sex")),
+        ({"where": {"CD4": 5}}, "has conditions on columns that are not static"),
+        ({"where": {"gender": "F"}}, "has conditions on columns that are not static"),
+        ({"balance": "height"}, "balances one without codes"),
+        ({"balance": ""}, "balances one without codes"),
+    ],
+)
+def test_conditions_that_the_rows_contradict(release: Path, changes: dict[str, Any], fault: str) -> None:
+    seal(release, **changes)
+    with pytest.raises(ReleaseError, match=fault):
+        verify_release(release)
+
+
+@pytest.mark.parametrize("condition", [{"where": {"sex": "M", "height": 171.5}}, {"balance": "sex"}])
+def test_one_patient_without_what_all_were_given(condition: dict[str, Any], run: Path, tmp_path: Path) -> None:
+    release = make_release(run, tmp_path / "r", PATIENTS, **condition)
+    verify_release(release)
+    other = {"F": "M", "M": "F"}
+
+    def forge(table: pa.Table) -> pa.Table:
+        rows = of_patient(table, 3)
+        return replaced(table, "sex", rows, other[table["sex"][rows[0]].as_py()])
+
+    rewrite(release, PART_1, forge)
+    seal(release)
+    with pytest.raises(ReleaseError, match=f"{PART_1}: {OTHER_VALUES.format('sex')}"):
+        verify_release(release)
+
+
 def test_recompute_finds_a_forged_block(release: Path, run: Path) -> None:
     rewrite(release, PART_1, another_stage)
     seal(release)

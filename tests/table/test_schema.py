@@ -40,6 +40,10 @@ def test_a_binary_column_has_codes_0_and_1() -> None:
     assert make_schema([BINARY]).by_name["b"].categories == (0, 1)
 
 
+def test_a_label_may_be_its_own_code() -> None:
+    assert make_schema([BINARY | {"labels": ["0", "1"]}]).by_name["b"].labels == ("0", "1")
+
+
 def test_a_copy_of_a_schema_knows_its_new_columns(tiny_schema: TableSchema) -> None:
     assert "VL" in tiny_schema.by_name
     copy = tiny_schema.model_copy(update={"columns": tiny_schema.columns[:1]})
@@ -68,6 +72,8 @@ COLUMN_FAULTS = [
     (CATEGORY | {"categories": [2**63, 1]}, "has a category beyond 64 bits; write it in quotes"),
     (CATEGORY | {"kind": "ordinal"}, "is ordinal, so its categories must be listed in their order"),
     (CATEGORY | {"categories": [1, 2], "labels": ["one"]}, "has 1 labels for 2 categories"),
+    (CATEGORY | {"categories": [1, 2, 3], "labels": ["a", "a", "b"]}, "has the same label for two categories"),
+    (BINARY | {"labels": ["1", "0"]}, "has a label that is another category's code; choose another label"),
     (BINARY | {"masks": True}, "masks a partner, so it must be binary and name the partner in `indicates`"),
     (CATEGORY | {"masks": True, "indicates": "x"}, "masks a partner, so it must be binary"),
 ]
