@@ -17,7 +17,7 @@ PACKAGE = Path(hg3.__file__).parent
 LAYERS = (
     ("errors",),
     ("disk", "layout"),
-    ("table.column",),
+    ("table.column", "table.forbidden"),
     ("table.rules",),
     ("config", "table.schema"),
     ("table", "diffusion"),
@@ -30,7 +30,8 @@ LAYERS = (
 ONLY = {
     "config": {"errors"},
     "table.column": set(),
-    "table.rules": {"table.column"},
+    "table.forbidden": set(),
+    "table.rules": {"table.column", "table.forbidden"},
     "table.schema": {"errors", "table.column", "table.rules"},
     "diffusion": {"errors", "layout", "config"},  # channels, never a table
     "evaluation": {"errors", "disk", "table", "table.column", "table.schema"},  # tables and a schema, never a model

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from hg3.table.column import lattice_bounds
-from hg3.table.rules import AbsorbingRule, EndsRule, ForbiddenRule, MonotoneRule, OrderRule, Rule
+from hg3.table.forbidden import least_repaired
+from hg3.table.rules import AbsorbingRule, EndsRule, ForbiddenRule, MonotoneRule, OrderRule, Rule, forbidden_of
 from hg3.table.schema import TableSchema
 from hg3.table.violations import Cells, violations
 
 NEARLY_WHOLE = 6  # decimals
+MOST_CHANGES = 4  # of columns that give way together in a row
 MORE_ROUNDS = 20  # than there are rules; those that can hold together mostly settle in two or three
 
 
@@ -56,7 +58,8 @@ class Enforcer:
         """Return the cells with every rule kept, and a count for each rule.
 
         A patient is changed only where a rule is broken. Rules are applied in turn until all are kept. Where they
-        undo each other for good, the rows that break one are dropped: what keeps the rules keeps them with fewer
+        undo each other for good, the columns that give way are looked at together, and the rows that then break one
+        are dropped: what keeps the rules keeps them with fewer
         rows, too. What then is still broken, among static columns or in all rows of a patient, is counted.
         """
         counts = [RuleCount(*self._count(rule, cells)) for rule in self.schema.rules]
@@ -71,9 +74,31 @@ class Enforcer:
             if settled:
                 break
         else:
-            cells = self._dropped(cells, counts)
+            cells = self._dropped(self._searched(cells, counts), counts)
         after = [self._count(rule, cells)[1] for rule in self.schema.rules]
         return cells, [replace(c, violations_after=n) for c, n in zip(counts, after, strict=True)]
+
+    def _searched(self, cells: Cells, counts: list[RuleCount]) -> Cells:
+        """Return the cells with codes of the columns that give way which break no forbidden rule, few of them other."""
+        columns, values = self.schema.by_name, {name: value.copy() for name, value in cells.values.items()}
+        for static in (True, False):
+            rules = forbidden_of(self.schema.rules, columns, static)
+            combinations = [combination for _, combination in rules]
+            first = {rule.columns[-1]: rule for rule, _ in reversed(rules)}
+            broken = [violations(rule, Cells(values, cells.has_row), columns)[0] for rule, _ in rules]
+            for patient, time in np.argwhere(np.any(broken, axis=0)) if rules else ():
+                at = {name: (patient, 0 if columns[name].static else time) for c in combinations for name in c}
+                state = {name: int(values[name][at[name]]) for name in at if not np.isnan(values[name][at[name]])}
+                choices = {
+                    name: np.argsort(-self.scores[name][patient, :, at[name][1]], kind="stable").tolist()
+                    for name in first
+                    if name in state
+                }
+                found = least_repaired(state, combinations, choices, MOST_CHANGES) or state
+                for name in (name for name in found if found[name] != state[name]):
+                    values[name][at[name]] = found[name]
+                    counts[self.schema.rules.index(first[name])] += RuleCount(cells_changed=1)
+        return Cells(values, cells.has_row)
 
     def _dropped(self, cells: Cells, counts: list[RuleCount]) -> Cells:
         """Return the cells without the rows that break a rule, but for patients who would have none left."""

@@ -1,12 +1,13 @@
 """Rules between the cells of a patient, as a schema states them: what they say, and which sets of them can hold."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hg3.table.column import Code, Column
+from hg3.table.forbidden import dead_end
 
 
 class _Rule(BaseModel):
@@ -169,19 +170,40 @@ def _check_directions(rules: tuple[Rule, ...]) -> None:
 
 
 def _check_givers(rules: tuple[Rule, ...], columns: Mapping[str, Column]) -> None:
-    """Refuse a forbidden rule whose last column has no code to give way to."""
+    """Refuse forbidden rules whose last columns have no codes to give way to, whatever the other columns hold."""
     held = {rule.column for rule in rules if isinstance(rule, MonotoneRule | AbsorbingRule)}
-    left: dict[tuple[Any, ...], int] = {}
     for rule in rules:
-        if not isinstance(rule, ForbiddenRule):
-            continue
-        giver, others = columns[rule.columns[-1]], rule.columns[:-1]
-        if giver.name in held:
+        if isinstance(rule, ForbiddenRule) and rule.columns[-1] in held:
             raise ValueError(
                 f"has the rule {rule.sentence!r}, whose last column gives way and may not, for its past binds it "
                 "by another rule; name another column last"
             )
-        key = (giver.name, frozenset((name, columns[name].position(rule.codes[name])) for name in others))
-        left[key] = left.get(key, len(giver.categories or ())) - 1
-        if left[key] == 0:
-            raise ValueError(f"has rules that forbid every code of {giver.name!r}, the last with {rule.sentence!r}")
+    static, moving = (forbidden_of(rules, columns, kind) for kind in (True, False))
+    _check_way_out(static, [], columns)
+    _check_way_out(moving, static, columns)
+
+
+Placed = list[tuple[ForbiddenRule, dict[str, int]]]  # rules with the positions of their codes
+
+
+def _check_way_out(rules: Placed, kept: Placed, columns: Mapping[str, Column]) -> None:
+    """Refuse forbidden rules that for some codes of the other columns leave the last ones none."""
+    sizes = {name: len(column.categories or ()) for name, column in columns.items()}
+    givers = sorted({rule.columns[-1] for rule, _ in rules})
+    held = dead_end([combination for _, combination in rules], sizes, givers, [combination for _, combination in kept])
+    if held is None:
+        return
+    case = " and ".join(f"{n} = {(columns[n].categories or ())[p]}" for n, p in held.items() if p >= 0)
+    raise ValueError(
+        f"has forbidden rules that leave no codes for {', '.join(givers)}{' with ' if case else ''}{case}; name other "
+        "columns last, or forbid that combination too"
+    )
+
+
+def forbidden_of(rules: Sequence[Rule], columns: Mapping[str, Column], static: bool) -> Placed:
+    """Return the forbidden rules whose last column is static, or is not, with their codes as positions."""
+    return [
+        (rule, {name: columns[name].position(code) for name, code in rule.codes.items()})
+        for rule in rules
+        if isinstance(rule, ForbiddenRule) and columns[rule.columns[-1]].static == static
+    ]

@@ -60,7 +60,24 @@ REFUSED: list[tuple[list[dict[str, Any]], str]] = [
         [forbidden(sex="M", stage="I"), {"kind": "monotone", "column": "stage", "direction": "increasing"}],
         "name another column last",
     ),
-    ([forbidden(sex="M", lab=code) for code in "abc"], "has rules that forbid every code of 'lab'"),
+    (
+        [forbidden(sex="M", lab=code) for code in "abc"],
+        "has forbidden rules that leave no codes for lab with sex = M; name other columns last",
+    ),
+    (
+        [{"kind": "forbidden", "codes": codes} for codes in ({"drug": 0, "vent": 1}, {"vent": 1, "sex": "F"})],
+        "name another one last",
+    ),
+    (
+        [forbidden(drug=3, lab="a"), forbidden(sex="M", lab="b"), forbidden(stage="I", lab="c")],
+        "leave no codes for lab with drug = 3 and sex = M and stage = I; name other columns last, or forbid",
+    ),
+    (
+        [forbidden(drug=0, state="well"), forbidden(state="ill", drug=3), forbidden(drug=0, state="ill")]
+        + [forbidden(state="dead", drug=0), forbidden(state="dead", drug=3), forbidden(state="well", drug=3)]
+        + [forbidden(state=code, drug=7) for code in ("well", "ill", "dead")],
+        "leave no codes for drug, state; name other columns last",
+    ),
     ([{"kind": "monotone", "column": "lab", "direction": "increasing"}], "whose column is neither real nor ordinal"),
     ([{"kind": "monotone", "column": "last", "direction": "increasing"}], "whose column is static"),
     ([{"kind": "monotone", "column": "dose", "direction": "up"}], "'increasing' or 'decreasing'"),
