@@ -32,6 +32,23 @@ def bin_visits(frame: pd.DataFrame, schema: TableSchema) -> tuple[pd.DataFrame, 
     return binned, kept, len(frame) - len(kept)
 
 
+def static_changes(frame: pd.DataFrame, schema: TableSchema) -> dict[str, int]:
+    """Return for each static column that changes between visits of one bin in how many patients, before they are lost.
+
+    frame : the table before `bin_visits`, with one column of the patient and one of the time.
+    """
+    people, _ = as_texts(frame[schema.patient])
+    number = bin_numbers(as_numbers(frame[schema.time]), float(schema.bin or 1.0))
+    changing = {}
+    for column in schema.columns:
+        if column.static and list(frame.columns).count(column.name) == 1:
+            code, _ = as_texts(frame[column.name])
+            visits = pd.DataFrame({"who": people, "bin": number, "code": code})[(code >= 0) & (people >= 0)]
+            several = visits.groupby(["who", "bin"])["code"].nunique() > 1
+            changing[column.name] = several[several].index.get_level_values("who").nunique()
+    return {name: count for name, count in changing.items() if count}
+
+
 def _static_carried(frame: pd.DataFrame, number: np.ndarray, names: list[str], patient: str) -> pd.DataFrame:
     """Return the table with empty cells of the static columns `names` filled from the visits of the same bin."""
     people, _ = as_texts(frame[patient])

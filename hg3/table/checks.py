@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hg3.errors import TableError
-from hg3.table.binning import bin_visits
+from hg3.table.binning import bin_visits, static_changes
 from hg3.table.check_column import check_codes, check_real, check_values
 from hg3.table.check_rows import check_duplicates, check_names, check_patients, check_times
 from hg3.table.cohort import Cohort, cells_of, counting_cells, missing_cells
@@ -78,13 +78,20 @@ def checked_cohort(frame: pd.DataFrame, schema: TableSchema, to_learn_from: bool
 
 
 def _binned(frame: pd.DataFrame, schema: TableSchema, found: Findings) -> pd.DataFrame:
-    frame, found.kept, superseded = bin_visits(frame, schema)
-    if superseded:
-        found.warnings.append(
-            f"{superseded} rows share a bin of {schema.bin:g} {schema.step}s with a later one of their patient, "
-            "which is kept; they are left out"
-        )
-    return frame
+    """Return the table with its visits on the grid; tell how many that loses, and what it would hide."""
+    binned, found.kept, superseded = bin_visits(frame, schema)
+    if not superseded:
+        return binned
+    found.warnings.append(
+        f"{superseded} rows share a bin of {schema.bin:g} {schema.step}s with a later one of their patient, "
+        "which is kept; they are left out"
+    )
+    found.errors += [
+        f"column {name!r} is static and changes within {n_patients} patients between visits of one bin; mend them or "
+        "set static = false"
+        for name, n_patients in static_changes(frame, schema).items()
+    ]
+    return binned
 
 
 def _check_cells(

@@ -135,6 +135,18 @@ def test_the_time_comes_back(number: int, width: float, share: float) -> None:
     assert abs(bins[0] * width + offset[0] - time) <= max(step, 1e-9 * width) * 1.01
 
 
+@pytest.mark.parametrize("empty", [None, "", " ", np.nan])
+def test_a_static_column_that_changes_between_visits_of_a_bin_is_told(empty: Any) -> None:
+    """And one that only an earlier visit of the bin has passes to the one that stays."""
+    schema = binned_schema(columns=(X, {"name": "sex", "kind": "binary", "static": True, "categories": ["F", "M"]}))
+    table = pd.concat([visits(0.0, 0.1, 0.2, 0.9), visits(0.0, 0.1, patient=2)], ignore_index=True)
+    cohort, _ = binned(table.assign(sex=["F", empty, empty, "F", "M", empty]), schema)
+    assert cohort.values["sex"].tolist() == [0, 0, 1]
+    _, found = check_table(table.assign(sex=["F", "M", empty, "M", "M", "M"]), schema)
+    (error,) = found.errors
+    assert error.startswith("column 'sex' is static and changes within 1 patients between visits of one bin; mend")
+
+
 def test_a_table_with_the_column_within_is_binned_already() -> None:
     table = visits(0, 1, 3).assign(since=[0.1, 0.2, 0.3])
     cohort, warnings = binned(table, binned_schema())

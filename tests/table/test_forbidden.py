@@ -78,9 +78,7 @@ def accepted(forbidden: list[State], static: bool) -> TableSchema | None:
 
 
 @given(combinations(), st.booleans(), st.integers(0, 2**32))
-def test_what_a_schema_accepts_can_be_kept_with_every_row(
-    forbidden: list[State], static: bool, seed: int
-) -> None:
+def test_what_a_schema_accepts_can_be_kept_with_every_row(forbidden: list[State], static: bool, seed: int) -> None:
     schema = accepted(forbidden, static)
     if schema is None:
         return
