@@ -1,5 +1,6 @@
 """A release verifies as it was made, and no otherwise."""
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from tests import runs
 from tests.runs import SIZES, TINY, make_release, make_run, manifest_of, seal
 from tests.table.cases import make_schema
 
-one_thread = runs.one_thread
+one_thread, command = runs.one_thread, runs.command
 PATIENTS = 75  # parts of 32, 32 and 11; blocks of 16
 PART_0, PART_1, PART_2 = (f"data/part-0000{i}.parquet" for i in range(3))
 
@@ -483,6 +484,41 @@ def test_manifest_with_a_nonsensical_entry(release: Path, key: str) -> None:
         disk.write_json(release / "manifest.json", nonsense)
         with pytest.raises(ReleaseError, match=r"manifest\.json is altered: it is not a manifest of hg3"):
             verify_release(release)
+
+
+HALF = "\ud800"  # of a surrogate pair, which JSON can name and no file can hold
+
+
+def spoil(release: Path, place: tuple[str | int, ...], value: Any) -> None:
+    """Set one entry of the manifest to anything that JSON text can say, and its sum."""
+    manifest: Any = manifest_of(release)
+    entry = manifest
+    for key in place[:-1]:
+        entry = entry[key]
+    entry[place[-1]] = value
+    (release / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True))
+    write_sums(release)
+
+
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        (("preset",), HALF),
+        (("checkpoint",), HALF),
+        (("balance",), HALF),
+        (("sampler", "solver"), HALF),
+        (("parts", 0, "sha256"), HALF),
+        (("where",), {HALF: 1}),
+        (("where",), {"sex": HALF}),
+    ],
+)
+def test_text_that_is_not_unicode(
+    release: Path, place: tuple[str | int, ...], value: Any, command: Callable[..., Any]
+) -> None:
+    spoil(release, place, value)
+    ended = command("release", "verify", release)
+    assert ended.code == 2 and "manifest.json is altered: it holds text that is not Unicode; restore it" in ended.err
+    assert ended.err.count("\n") == 1 and "Traceback" not in ended.err
 
 
 def test_no_value_is_told(release: Path) -> None:
