@@ -521,6 +521,58 @@ def test_text_that_is_not_unicode(
     assert ended.err.count("\n") == 1 and "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        (("name",), []),
+        (("title",), None),
+        (("step",), 1),
+        (("length",), 6.0),
+        (("length",), "6"),
+        (("format",), -1),
+        (("format",), 0),
+        (("format",), True),
+        (("sampler", "rows"), []),
+        (("sampler", "times"), []),
+        (("sampler", "rows", 0), [0.5] * 6),
+        (("sampler", "rows", 0), [0.5] * 8),
+        (("sampler", "times", 0), -1),
+        (("sampler", "times", 0), 0),
+        (("sampler", "steps"), 1),
+        (("sampler", "eta"), -0.5),
+        (("sampler", "eta"), 1.5),
+        (("sampler", "solver"), ""),
+    ],
+)
+def test_an_entry_of_another_kind(release: Path, place: tuple[str | int, ...], value: Any) -> None:
+    spoil(release, place, value)
+    with pytest.raises(ReleaseError, match=r"manifest\.json is altered: it is not a manifest of hg3; get the release"):
+        verify_release(release)
+
+
+@pytest.mark.parametrize(
+    "place", [("length",), ("sampler", "eta"), ("sampler", "rows", 0, 2), ("where",), ("name",), ("format",)]
+)
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_a_number_that_is_not_finite(release: Path, place: tuple[str | int, ...], number: str) -> None:
+    spoil(release, place, {"height": "HERE"} if place == ("where",) else "HERE")
+    path = release / "manifest.json"
+    path.write_text(path.read_text().replace('"HERE"', number))
+    write_sums(release)
+    with pytest.raises(ReleaseError, match=r"manifest\.json is (truncated or )?altered"):
+        verify_release(release)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("name", "forged"), ("name", ""), ("title", "Forged"), ("step", "day"), ("length", 7), ("length", -1)],
+)
+def test_an_entry_that_the_schema_contradicts(release: Path, key: str, value: Any) -> None:
+    seal(release, **{key: value})
+    with pytest.raises(ReleaseError, match=rf"manifest\.json has another {key} than schema\.toml"):
+        verify_release(release)
+
+
 def test_no_value_is_told(release: Path) -> None:
     rewrite(release, PART_1, lambda table: replaced(table, "VL", [0], 31415926.5))
     seal(release)
