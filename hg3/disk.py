@@ -129,14 +129,30 @@ def read_json(path: Path, what: str) -> Any:
     Raises
     ------
     RunError
-        If the file is absent or is not JSON.
+        If the file is absent, is not JSON, or holds text that is not Unicode (half of a surrogate pair) or NaN, which
+        `write_json` never leaves.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path.parent} holds no {path.name}, so it is not {what}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except UnicodeEncodeError:
+        raise RunError(
+            f"{path} is altered: it holds text that is not Unicode; restore it or make {what} anew"
+        ) from None
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, a number of thousands of digits, thousands of brackets
         raise RunError(f"{path} is truncated or altered: it is not JSON; restore it or make {what} anew") from None
+
+
+def _parsed(text: str) -> Any:
+    """Return the content of JSON text that can be written again; raise ValueError or RecursionError for any other."""
+    content = json.loads(text, parse_constant=_refuse_constant)
+    json.dumps(content, ensure_ascii=False).encode()  # "\ud800" is read without complaint and can never be written
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def seal_of(content: dict[str, Any]) -> str:

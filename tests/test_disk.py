@@ -99,10 +99,24 @@ def test_what_is_no_json_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     with pytest.raises(RunError, match=r"holds no a\.json, so it is not a run"):
         disk.read_json(path, "a run")
-    for content in (b"", b'{"half": ', b"\xff"):
+    nested, digits = b"[" * 200_000, b"9" * 5_000
+    for content in (b"", b'{"half": ', b"\xff", b"NaN", b'{"a": [-Infinity]}', nested, digits):
         path.write_bytes(content)
         with pytest.raises(RunError, match=r"a\.json is truncated or altered: it is not JSON; .* make a run anew"):
             disk.read_json(path, "a run")
+
+
+@pytest.mark.parametrize("content", [r'"\ud800"', r'{"a": [{"b": "x\udfff"}]}', r'{"\uDBFF": 1}'])
+def test_text_that_can_not_be_written_again_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(RunError, match=r"a\.json is altered: it holds text that is not Unicode; .* make a run anew"):
+        disk.read_json(path, "a run")
+
+
+def test_a_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(r'"\ud83d\ude00"')
+    assert disk.read_json(tmp_path / "a.json", "a run") == "\N{GRINNING FACE}"
 
 
 def test_sha256_is_that_of_sha256sum(tmp_path: Path) -> None:

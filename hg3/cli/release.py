@@ -1,5 +1,6 @@
 """The verbs that make, verify and export releases: generate, release verify, release export."""
 
+import csv
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -48,15 +49,37 @@ def generate_command(
 
 
 def _where(text: str | None) -> dict[str, str]:
-    pairs = [] if text is None else [part.partition("=") for part in text.split(",")]
+    """Return the static values that `text` gives, by column.
+
+    Raises
+    ------
+    ConfigError
+        If a pair has no column or no value, a column comes twice, or a quote is not closed.
+    """
+    if text is None:
+        return {}
+    pairs = [part.partition("=") for part in _fields(text)]
     names = [name.strip() for name, _, _ in pairs]
     if (
-        not all(names)
+        not pairs
+        or not all(names)
         or not all(equals and value.strip() for _, equals, value in pairs)
         or len(set(names)) < len(names)
     ):
-        raise ConfigError(f"--where {text!r} was given; it takes COLUMN=VALUE,COLUMN=VALUE with each column once")
+        raise ConfigError(
+            f"--where {text!r} was given; it takes COLUMN=VALUE,COLUMN=VALUE with each column once, and a pair with a "
+            'comma in double quotes: "COLUMN=ONE, TWO",COLUMN=VALUE'
+        )
     return dict(zip(names, (value.strip() for _, _, value in pairs), strict=True))
+
+
+def _fields(text: str) -> list[str]:
+    """Return the fields of one line of CSV; none where it is not one."""
+    try:
+        lines = list(csv.reader([text], strict=True, skipinitialspace=True))
+    except csv.Error:
+        return []
+    return lines[0] if len(lines) == 1 else []
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -90,7 +113,7 @@ def release_verify(
 @group.command("export")
 def release_export(
     folder: ReleaseArgument,
-    csv: Annotated[Path, typer.Option("--csv", help="The file to write; .gz compresses.")],
+    table: Annotated[Path, typer.Option("--csv", help="The file to write; .gz compresses.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write a release as one CSV file.
@@ -100,4 +123,4 @@ def release_export(
     """
     from hg3.release.export import export_csv
 
-    print(f"written to {export_csv(folder, csv, force)}")
+    print(f"written to {export_csv(folder, table, force)}")

@@ -12,6 +12,7 @@ from hg3.errors import ConfigError
 
 LARGEST_TERMINAL_ALPHA_BAR = 1e-4  # beyond it a sampler that starts from pure noise draws biased categories
 LEAST_EPS_SIGNAL = 1e-30  # an eps head divides by it; what is up to 1e8 over it stays below float32's 3e38
+LEAST_NOISE_VARIANCE = 2.0**-30  # 1 - alpha_bar comes in steps of 2^-53, and so has just the 23 bits of a float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,8 @@ def make_schedule(config: ScheduleConfig) -> Schedule:
     Raises
     ------
     ConfigError
-        If alpha_bar_{T-1} > 1e-4 without `allow_terminal_signal`; with it, the consequence is a warning.
+        If 1 - alpha_bar_0 < 2^-30, or if alpha_bar_{T-1} > 1e-4 without `allow_terminal_signal`; with it, the
+        consequence is a warning.
     """
     if config.kind == "linear":
         schedule = linear_schedule(config.steps, config.beta_first, config.beta_last)
@@ -121,8 +123,27 @@ def make_schedule(config: ScheduleConfig) -> Schedule:
         schedule = cosine_schedule(config.steps) if config.kind == "cosine" else sigmoid_schedule(config.steps)
     if config.zero_terminal_snr:
         schedule = rescaled_to_zero(schedule)
+    check_first_noise(schedule)
     check_terminal_signal(schedule, config.allow_terminal_signal)
     return schedule
+
+
+def check_first_noise(schedule: Schedule) -> None:
+    """Refuse a schedule with hardly any noise at time 0: heads and network divide by it or by its square.
+
+    Raises
+    ------
+    ConfigError
+        If 1 - alpha_bar_0 < 2^-30. What is divided by it, at most 2^31 = 2 / noise^2, is then far from the largest
+        float32; below it, 1 - alpha_bar has fewer digits than a float32, and in the end is 0.
+    """
+    variance = float(1.0 - schedule.alpha_bar[0])
+    if not variance >= LEAST_NOISE_VARIANCE:
+        raise ConfigError(
+            f"the schedule begins with a noise variance of {variance:.2g}, which the network divides by, and needs at "
+            f"least {LEAST_NOISE_VARIANCE:.2g}; choose a schedule that begins noisier, such as schedule.beta_first = "
+            "1e-4 of a linear one"
+        )
 
 
 def check_terminal_signal(schedule: Schedule, allowed: bool) -> None:

@@ -1,9 +1,9 @@
 """The manifest of a release, read back: what made it and what came out. Reading needs no torch."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from hg3 import disk
 from hg3.errors import ReleaseError, RunError
@@ -39,11 +39,21 @@ class _Part(BaseModel):
 
 
 class _Sampler(BaseModel):
-    solver: str
-    steps: int
-    eta: float | None
-    times: list[int]
-    rows: list[list[float]]
+    """The sampler's table, see `hg3.sampling.solvers.SamplerTable`: a time and a row of seven numbers a step."""
+
+    solver: str = Field(min_length=1)
+    steps: int = Field(ge=1)
+    eta: float | None = Field(ge=0, le=1, allow_inf_nan=False)
+    times: list[Annotated[int, Field(ge=0)]]
+    rows: list[Annotated[list[FiniteFloat], Field(min_length=7, max_length=7)]]
+
+    @model_validator(mode="after")
+    def _one_row_a_step(self) -> Self:
+        if not self.steps == len(self.times) == len(self.rows):
+            raise ValueError("has other times or rows than steps")
+        if self.times != sorted(set(self.times), reverse=True):
+            raise ValueError("has times that do not decrease")
+        return self
 
 
 class _Rule(_RuleCounts):
@@ -61,14 +71,18 @@ class _Guardrail(BaseModel):
 class _Manifest(BaseModel):
     """A manifest, as far as it is read; whether it speaks the truth is for verify to find out."""
 
-    format: int
+    format: int = Field(ge=1)
+    name: str
+    title: str
+    step: str
+    length: int
     preset: str
     guardrail: _Guardrail
     checkpoint: str
     patients: int
     rows: int
     seed: int = Field(ge=0, lt=2**63)
-    where: dict[str, int | float | str]
+    where: dict[str, int | FiniteFloat | str]
     balance: str | None
     sampler: _Sampler
     block: int = Field(ge=1)

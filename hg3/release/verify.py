@@ -84,6 +84,7 @@ def _check_parts(release: Path, manifest: dict[str, Any], schema: TableSchema, f
     if not _is_cut_as_planned(manifest):
         found.faults.append("manifest.json names other parts than its patients and blocks make")
         return
+    found.faults += _schema_faults(manifest, schema)
     found.faults += _text_faults(release, manifest, schema)
     for entry in manifest["parts"]:
         faults, rows = part_faults(release / entry["file"], entry, manifest, schema)
@@ -103,6 +104,15 @@ def _is_cut_as_planned(manifest: dict[str, Any]) -> bool:
         for number, first in enumerate(range(0, patients, per_part))
     ]
     return [(entry["file"], entry["first_patient"], entry["patients"]) for entry in manifest["parts"]] == wanted
+
+
+def _schema_faults(manifest: dict[str, Any], schema: TableSchema) -> list[str]:
+    """Return which entries that the manifest repeats from the schema are others there."""
+    return [
+        f"manifest.json has another {key} than schema.toml"
+        for key in ("name", "title", "step", "length")
+        if manifest[key] != getattr(schema, key)
+    ]
 
 
 def _text_faults(release: Path, manifest: dict[str, Any], schema: TableSchema) -> list[str]:

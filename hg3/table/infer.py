@@ -4,7 +4,6 @@ A schema is shown and released, so the proposal holds nothing that one patient c
 largest value, no code that few carry, shares rounded to whole percents.
 """
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
@@ -19,7 +18,7 @@ from hg3.table.cells import as_numbers, as_texts
 from hg3.table.codecs import FEWEST_CARRIERS
 from hg3.table.infer_column import as_cells, column_lines, line, text_of, why_ignored
 from hg3.table.read import read_table
-from hg3.table.schema import FORMAT, TableSchema, parse_schema
+from hg3.table.schema import FORMAT, LARGEST_BIN, TableSchema, parse_schema
 
 LONGEST = 100_000  # times of a grid, as the schema allows
 STEPS: tuple[str, ...] = get_args(TableSchema.model_fields["step"].annotation)
@@ -63,7 +62,7 @@ def infer_schema(
     Raises
     ------
     ConfigError
-        If `step` is unknown, or `width` is not above 0 or makes more bins than a grid has times.
+        If `step` is unknown, or `width` is not above 0, is above 1e6 or makes more bins than a grid has times.
     TableError
         If a column is not there or there twice, no other one is left, or a time is not a whole number; with `width`
         any finite number will do.
@@ -72,8 +71,11 @@ def infer_schema(
     """
     if step is not None and step not in STEPS:
         raise ConfigError(f"--step {step} was given; it is one of {', '.join(STEPS)}")
-    if width is not None and not 0 < width < math.inf:
-        raise ConfigError(f"a bin of {width:g} was asked for; its width is above 0")
+    if width is not None and not 0 < width <= LARGEST_BIN:
+        raise ConfigError(
+            f"a bin of {width:g} was asked for; its width is above 0 and at most {LARGEST_BIN:,.0f}: give such a "
+            "width, or count the times in a coarser unit"
+        )
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
     _check_names(list(frame.columns), patient, time)
     head = _head(name, patient, time, step or _step_of(time))
@@ -129,7 +131,7 @@ def _check_width(number: np.ndarray, width: float, time: str) -> None:
         if len(finite) and np.ptp(finite) / width >= LONGEST:
             raise ConfigError(
                 f"a bin of {width:g} was asked for, and column {time!r} then spans more than {LONGEST:,} bins; "
-                "choose a wider one"
+                f"choose a wider one, up to {LARGEST_BIN:,.0f}, or count the times in a coarser unit"
             )
 
 

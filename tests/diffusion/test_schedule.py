@@ -119,6 +119,27 @@ def test_the_published_schedule_can_be_rescaled_to_pure_noise() -> None:
     assert make_schedule(published.model_copy(update={"zero_terminal_snr": True})).alpha_bar[-1] == 0
 
 
+HARDLY = {"schedule.kind": "linear", "schedule.beta_last": "0.9", "schedule.steps": "20"}
+
+
+@pytest.mark.parametrize(
+    "beta_first, variance", [("1e-300", "0"), ("1e-17", "0"), ("1e-15", r"1(\.1)?e-15"), ("9e-10", "9e-10")]
+)
+@pytest.mark.parametrize("rescaled", ["false", "true"])
+def test_a_schedule_begins_with_noise_to_divide_by(beta_first: str, variance: str, rescaled: str) -> None:
+    changes = {**HARDLY, "schedule.zero_terminal_snr": rescaled, "schedule.beta_first": beta_first}
+    with pytest.raises(ConfigError, match=rf"begins with a noise variance of {variance}, .* needs at least 9\.3e-10; "):
+        schedule_of(load_preset("hg3", changes))
+
+
+@pytest.mark.parametrize("schedule", [{**HARDLY, "schedule.beta_first": "1e-9"}, {"schedule.steps": str(2**20)}])
+@pytest.mark.parametrize("kind", [None, "sigmoid"])
+def test_what_is_divided_by_the_least_noise_is_a_float32(schedule: dict[str, str], kind: str | None) -> None:
+    made = schedule_of(load_preset("hg3", schedule | ({"schedule.kind": kind} if kind else {})))
+    evidence = (2.0 * made.signal / made.noise**2).astype(np.float32)
+    assert np.isfinite(np.float32(1e8) * evidence).all() and (made.noise.astype(np.float32) > 0).all()
+
+
 STEEP = {"schedule.kind": "linear", "schedule.beta_first": "0.9", "schedule.beta_last": "0.999"}
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hg3
+from hg3.cli.release import _where
 from hg3.errors import ConfigError
 from hg3.release.conditions import check_balance, condition_of, resolve_where
 from hg3.table.checks import checked_cohort
@@ -20,6 +21,7 @@ from tests import runs
 from tests.table.cases import make_schema
 
 one_thread, command = runs.one_thread, runs.command
+RACES = ["White, non-Hispanic", "Black, non-Hispanic"]
 COLUMNS: list[dict[str, Any]] = [
     {"name": "sex", "kind": "categorical", "static": True, "categories": [1, 2], "labels": ["Male", "Female"]},
     {"name": "eth", "kind": "categorical", "static": True, "categories": ["A", "B", "C"]},
@@ -28,6 +30,7 @@ COLUMNS: list[dict[str, Any]] = [
     {"name": "age", "kind": "real", "static": True, "decimals": 1},
     {"name": "weight", "kind": "real", "static": True, "decimals": 0, "bounds": [0.5, 1234567.0]},
     {"name": "born", "kind": "real", "static": True},
+    {"name": "race", "kind": "categorical", "static": True, "categories": [1, 2], "labels": RACES},
     {"name": "dose", "kind": "real", "decimals": 1},
 ]
 NAMES = [column["name"] for column in COLUMNS]
@@ -47,6 +50,7 @@ def make_odd_table(n_patients: int = 40) -> pd.DataFrame:
             "age": rng.normal(50, 10, n_patients).round(1),
             "weight": rng.normal(70, 9, n_patients).round(),
             "born": 1970.0,
+            "race": np.arange(n_patients) % 2 + 1,
         }
     )
     months = patients.loc[patients.index.repeat(6)].reset_index(drop=True)
@@ -85,9 +89,13 @@ REFUSED = [
     ("--where", "weight=1234568", "is not possible: give a finite number from 0.5 to 1234567"),
     ("--where", "born=1970", "is not possible, for the column is constant; leave it out"),
     ("--where", "", "it takes COLUMN=VALUE,COLUMN=VALUE with each column once"),
+    ("--where", 'sex=Male,"eth=A', "and a pair with a comma in double quotes"),
+    ("--where", '"sex=Male"x', "and a pair with a comma in double quotes"),
+    ("--where", "eth=Black, non-Hispanic", "and a pair with a comma in double quotes"),
+    ("--where", 'sex=Male,"sex=Male"', "with each column once"),
     ("--where", "dose=1", "but the static columns are sex, eth"),
     ("--balance", "", "--balance '' was given; it takes one of the static categories"),
-    ("--balance", "sex", "it takes one of the static categories that --where does not fix: eth, tested, gene"),
+    ("--balance", "sex", "it takes one of the static categories that --where does not fix: eth, tested, gene, race"),
     ("--balance", "eth", "no training patient has its code C; take that out of the schema's categories"),
     ("--balance", "gene", "only patients with tested=1 have; add tested=1 to --where"),
     ("--balance", "age", "it takes one of the static categories"),
@@ -102,6 +110,40 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing(
     assert ended.code == 2 and sentence in ended.err
     assert ended.err.count("\n") == 1 and not re.search(r"\. [A-Z]|Traceback", ended.err)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text, where",
+    [
+        ("a=1,b=x", {"a": "1", "b": "x"}),
+        (" a = 1 , b= x ", {"a": "1", "b": "x"}),
+        ('"eth=Black, non-Hispanic",sex=F', {"eth": "Black, non-Hispanic", "sex": "F"}),
+        ('sex=F, "eth=Black, non-Hispanic"', {"sex": "F", "eth": "Black, non-Hispanic"}),
+        ('"group, coarse=x"', {"group, coarse": "x"}),
+        ('"a=say ""x"", y"', {"a": 'say "x", y'}),
+        ('a=6" wide,b="x"', {"a": '6" wide', "b": '"x"'}),
+        ('"a=one\ntwo"', {"a": "one\ntwo"}),
+        ("a=b=c", {"a": "b=c"}),
+        (None, {}),
+    ],
+)
+def test_a_pair_is_quoted_as_in_csv(text: str | None, where: dict[str, str]) -> None:
+    assert _where(text) == where
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "a", "a=", "=1", "a=1,", "a=1,a=2", '"a=1', '"a=1"b=2', '""', "a=1\nb=2", "\n"]
+)
+def test_what_is_no_pair(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"it takes COLUMN=VALUE,COLUMN=VALUE with each column once"):
+        _where(text)
+
+
+def test_a_label_with_a_comma_can_be_given(run: Path, tmp_path: Path, command: Any) -> None:
+    out = tmp_path / "r"
+    ended = command("generate", run, "--patients", 4, "--where", '"race=Black, non-Hispanic",sex=Male', "--out", out)
+    assert ended.code == 0, ended.err
+    assert set(hg3.load(out)["race"]) == {2}
 
 
 @given(where=st.dictionaries(st.sampled_from(NAMES), st.text() | st.floats() | st.integers(), min_size=1))

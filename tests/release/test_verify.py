@@ -1,5 +1,6 @@
 """A release verifies as it was made, and no otherwise."""
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from tests import runs
 from tests.runs import SIZES, TINY, make_release, make_run, manifest_of, seal
 from tests.table.cases import make_schema
 
-one_thread = runs.one_thread
+one_thread, command = runs.one_thread, runs.command
 PATIENTS = 75  # parts of 32, 32 and 11; blocks of 16
 PART_0, PART_1, PART_2 = (f"data/part-0000{i}.parquet" for i in range(3))
 
@@ -483,6 +484,93 @@ def test_manifest_with_a_nonsensical_entry(release: Path, key: str) -> None:
         disk.write_json(release / "manifest.json", nonsense)
         with pytest.raises(ReleaseError, match=r"manifest\.json is altered: it is not a manifest of hg3"):
             verify_release(release)
+
+
+HALF = "\ud800"  # of a surrogate pair, which JSON can name and no file can hold
+
+
+def spoil(release: Path, place: tuple[str | int, ...], value: Any) -> None:
+    """Set one entry of the manifest to anything that JSON text can say, and its sum."""
+    manifest: Any = manifest_of(release)
+    entry = manifest
+    for key in place[:-1]:
+        entry = entry[key]
+    entry[place[-1]] = value
+    (release / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True))
+    write_sums(release)
+
+
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        (("preset",), HALF),
+        (("checkpoint",), HALF),
+        (("balance",), HALF),
+        (("sampler", "solver"), HALF),
+        (("parts", 0, "sha256"), HALF),
+        (("where",), {HALF: 1}),
+        (("where",), {"sex": HALF}),
+    ],
+)
+def test_text_that_is_not_unicode(
+    release: Path, place: tuple[str | int, ...], value: Any, command: Callable[..., Any]
+) -> None:
+    spoil(release, place, value)
+    ended = command("release", "verify", release)
+    assert ended.code == 2 and "manifest.json is altered: it holds text that is not Unicode; restore it" in ended.err
+    assert ended.err.count("\n") == 1 and "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        (("name",), []),
+        (("title",), None),
+        (("step",), 1),
+        (("length",), 6.0),
+        (("length",), "6"),
+        (("format",), -1),
+        (("format",), 0),
+        (("format",), True),
+        (("sampler", "rows"), []),
+        (("sampler", "times"), []),
+        (("sampler", "rows", 0), [0.5] * 6),
+        (("sampler", "rows", 0), [0.5] * 8),
+        (("sampler", "times", 0), -1),
+        (("sampler", "times", 0), 0),
+        (("sampler", "steps"), 1),
+        (("sampler", "eta"), -0.5),
+        (("sampler", "eta"), 1.5),
+        (("sampler", "solver"), ""),
+    ],
+)
+def test_an_entry_of_another_kind(release: Path, place: tuple[str | int, ...], value: Any) -> None:
+    spoil(release, place, value)
+    with pytest.raises(ReleaseError, match=r"manifest\.json is altered: it is not a manifest of hg3; get the release"):
+        verify_release(release)
+
+
+@pytest.mark.parametrize(
+    "place", [("length",), ("sampler", "eta"), ("sampler", "rows", 0, 2), ("where",), ("name",), ("format",)]
+)
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_a_number_that_is_not_finite(release: Path, place: tuple[str | int, ...], number: str) -> None:
+    spoil(release, place, {"height": "HERE"} if place == ("where",) else "HERE")
+    path = release / "manifest.json"
+    path.write_text(path.read_text().replace('"HERE"', number))
+    write_sums(release)
+    with pytest.raises(ReleaseError, match=r"manifest\.json is (truncated or )?altered"):
+        verify_release(release)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("name", "forged"), ("name", ""), ("title", "Forged"), ("step", "day"), ("length", 7), ("length", -1)],
+)
+def test_an_entry_that_the_schema_contradicts(release: Path, key: str, value: Any) -> None:
+    seal(release, **{key: value})
+    with pytest.raises(ReleaseError, match=rf"manifest\.json has another {key} than schema\.toml"):
+        verify_release(release)
 
 
 def test_no_value_is_told(release: Path) -> None:

@@ -266,10 +266,19 @@ def test_a_static_value_on_the_first_visit_alone_outlives_its_bin() -> None:
     assert sorted(set(cohort.values["sex"][cohort.time_index == 0])) == [0, 1]
 
 
-@pytest.mark.parametrize("width", [0.0, -1.0, math.inf, math.nan])
+@pytest.mark.parametrize("width", [0.0, -1.0, math.inf, math.nan, 1e7, 1_000_001.0])
 def test_no_width_of_a_bin(width: float) -> None:
-    with pytest.raises(ConfigError, match="its width is above 0"):
+    with pytest.raises(ConfigError, match=r"its width is above 0 and at most 1,000,000: give such a width"):
         infer_schema(table_of(x=1.5), "id", "month", "made", width=width)
+
+
+def test_the_widest_bin_of_large_times() -> None:
+    table = table_of(x=1.5)
+    table["month"] = 1e12 + 1e6 * table["month"]
+    assert parse_schema(infer_schema(table, "id", "month", "made", width=1e6), "proposed").bin == 1e6
+    table["month"] = 1e12 * table["month"]
+    with pytest.raises(ConfigError, match=r"choose a wider one, up to 1,000,000, or count the times in a coarser unit"):
+        infer_schema(table, "id", "month", "made", width=1e6)
 
 
 @pytest.mark.parametrize("width", [1e-300, 1e-5])

@@ -191,6 +191,11 @@ BAD_FRESH_RUNS: list[tuple[dict[str, Any], type[Hg3Error], str]] = [
     ({"changes": {"training.batches": "25"}}, ConfigError, "knows no key 'training.batches'"),
     ({"changes": {"network.width": "no"}}, ConfigError, "network.width"),
     ({"changes": {"schedule.steps": "2", "sampling.steps": "2"}}, ConfigError, "the schedule ends at alpha_bar"),
+    (
+        {"changes": {"schedule.kind": "linear", "schedule.beta_first": "1e-300", "schedule.beta_last": "0.9"}},
+        ConfigError,
+        "the schedule begins with a noise variance of 0",
+    ),
     ({"preset": "none"}, ConfigError, "neither a shipped preset"),
 ]
 
