@@ -218,7 +218,7 @@ def encode(cohort: Cohort, encoder: Encoder) -> Encoded:
             observed[static][:, number] = seen
         if fitted.flagged:
             number, block = blocks[static][name + OBSERVED_SUFFIX]
-            asked = _counting_on_grid(cohort, fitted.column)
+            asked = _marked(cohort, fitted.column, counting_cells(name, cohort.values, cohort.schema))
             _write_category(x[static][:, block.channels], seen.astype(np.int64), asked, block)
             observed[static][:, number] = asked
     _encode_record(cohort, x[False], observed[False], blocks[False])
@@ -235,18 +235,14 @@ def _on_grid(cohort: Cohort, fitted: FittedColumn) -> tuple[np.ndarray, np.ndarr
     if not column.is_real:
         values = _refer(values, cohort.categories[column.name], fitted.categories)
     seen = observed_cells(cohort, column) & ~missing_cells(values)
-    width = 1 if column.static else cohort.schema.length
-    grid = np.zeros((cohort.n_patients, width), values.dtype)
-    there = np.zeros((cohort.n_patients, width), bool)
-    time = 0 if column.static else cohort.time_index[seen]
-    grid[cohort.patient_index[seen], time] = values[seen]
-    there[cohort.patient_index[seen], time] = True
+    there = _marked(cohort, column, seen)
+    grid = np.zeros(there.shape, values.dtype)
+    grid[cohort.patient_index[seen], 0 if column.static else cohort.time_index[seen]] = values[seen]
     return grid, there
 
 
-def _counting_on_grid(cohort: Cohort, column: Column) -> np.ndarray:
-    """Return where a column may have a value at all, (N, L) or (N, 1): a row, and not masked by its indicator."""
-    rows = counting_cells(column.name, cohort.values, cohort.schema)
+def _marked(cohort: Cohort, column: Column, rows: np.ndarray) -> np.ndarray:
+    """Return the places of a column's `rows`, bool (N, L), or (N, 1) for a static column."""
     grid = np.zeros((cohort.n_patients, 1 if column.static else cohort.schema.length), bool)
     grid[cohort.patient_index[rows], 0 if column.static else cohort.time_index[rows]] = True
     return grid

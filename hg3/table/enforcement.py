@@ -59,8 +59,8 @@ class Enforcer:
 
         A patient is changed only where a rule is broken. Rules are applied in turn until all are kept. Where they
         undo each other for good, the columns that give way are looked at together, and the rows that then break one
-        are dropped: what keeps the rules keeps them with fewer
-        rows, too. What then is still broken, among static columns or in all rows of a patient, is counted.
+        are dropped: what keeps the rules keeps them with fewer rows, too. What then is still broken, among static
+        columns or in all rows of a patient, is counted.
         """
         counts = [RuleCount(*self._count(rule, cells)) for rule in self.schema.rules]
         for _ in range(len(self.schema.rules) + MORE_ROUNDS):
@@ -107,11 +107,9 @@ class Enforcer:
                 continue
             broken, _ = violations(rule, cells, self.schema.by_name)
             kept = cells.has_row & ~broken
-            before, cells = (
-                cells,
-                _cut(cells, np.where(kept.any(axis=1, keepdims=True), kept, cells.has_row), self.schema),
-            )
-            counts[number] += RuleCount(rows_dropped=int((before.has_row & ~cells.has_row).sum()))
+            kept = np.where(kept.any(axis=1, keepdims=True), kept, cells.has_row)
+            counts[number] += RuleCount(rows_dropped=int((cells.has_row & ~kept).sum()))
+            cells = _cut(cells, kept, self.schema)
         return cells
 
     def _count(self, rule: Rule, cells: Cells) -> tuple[int, int]:
