@@ -1,6 +1,7 @@
 """Only what must be computed: which torch extension to build. All else is in pyproject.toml.
 
-HG3_BUILD=auto (the default) builds for what torch finds here, cpu and cuda ask for one, none builds nothing.
+HG3_BUILD=auto (the default) builds for what torch and the CUDA toolkit allow here, cpu and cuda ask for one, none
+builds nothing and leaves hg3 to its torch implementation. The toolkit decides, never a visible device.
 """
 
 import os
@@ -9,40 +10,88 @@ from glob import glob
 from setuptools import setup
 
 BUILDS = ("auto", "cpu", "cuda", "none")
+TORCH_MINOR = "2.13"  # of the pin in pyproject.toml: what is compiled against one minor runs under no other
+# No flag that changes a result: fma is written out where it is meant, and contracted nowhere else.
+CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
+NVCC_FLAGS = ["-O3", "--fmad=false"]
+ARCHITECTURES = "8.0;9.0+PTX"  # A100 and H100 or H200, where TORCH_CUDA_ARCH_LIST does not say otherwise
 
 
 def extension() -> dict:
     build = os.environ.get("HG3_BUILD") or "auto"
     if build not in BUILDS:
         raise SystemExit(f"hg3: HG3_BUILD={build!r} is not one of {', '.join(BUILDS)}.")
-    sources = sorted(glob("csrc/*.cpp"))
-    if build == "none" or (build == "auto" and not sources):
+    if build == "none":
         return {}
-    if not sources:
+    torch, cpp_extension = compiled_against()
+    can_cuda = cpp_extension.CUDA_HOME is not None and torch.version.cuda is not None
+    if build == "cuda" and not can_cuda:
         raise SystemExit(
-            f"hg3: HG3_BUILD={build} asks for the torch extension, but this version has no extension "
-            "sources (csrc/*.cpp): leave HG3_BUILD away or set it to none."
+            "hg3: HG3_BUILD=cuda needs the CUDA toolkit and a torch built for CUDA: set CUDA_HOME to the toolkit, "
+            "install a CUDA build of torch, or choose HG3_BUILD=cpu."
         )
+    module = cuda_module(torch, cpp_extension) if can_cuda and build != "cpu" else cpu_module(cpp_extension)
+    return {"ext_modules": [module], "cmdclass": {"build_ext": build_command(cpp_extension)}}
+
+
+def compiled_against() -> tuple:
+    """Return torch and its cpp_extension; stop in a sentence if they are absent or of another minor version."""
     try:
+        import torch
         from torch.utils import cpp_extension
     except ImportError as error:
         raise SystemExit(
             f"hg3: the extension is compiled against torch, which cannot be imported ({error}): "
-            "pip install torch==2.13.0 first, then install hg3 with --no-build-isolation."
+            "pip install torch==2.13.0 first, then install hg3 with --no-build-isolation, or set HG3_BUILD=none."
         ) from None
-    kernels = sorted(glob("csrc/*.cu"))
-    can_cuda = bool(kernels) and cpp_extension.CUDA_HOME is not None
-    if build == "cuda" and not can_cuda:
+    if not torch.__version__.startswith(TORCH_MINOR + "."):
         raise SystemExit(
-            "hg3: HG3_BUILD=cuda needs the CUDA compiler and csrc/*.cu: set CUDA_HOME, or HG3_BUILD=cpu."
+            f"hg3: the extension is compiled against torch {TORCH_MINOR}, and torch {torch.__version__} is installed: "
+            f"pip install torch=={TORCH_MINOR}.0 first."
         )
-    if build != "cpu" and can_cuda:
-        module = cpp_extension.CUDAExtension(
-            "hg3._C", sources + kernels, define_macros=[("HG3_CUDA", None)]
-        )
-    else:
-        module = cpp_extension.CppExtension("hg3._C", sources)
-    return {"ext_modules": [module], "cmdclass": {"build_ext": cpp_extension.BuildExtension}}
+    return torch, cpp_extension
+
+
+def cpu_module(cpp_extension):
+    sources = sorted(path for path in glob("csrc/*.cpp") if not path.endswith("_cuda.cpp"))
+    return cpp_extension.CppExtension("hg3._C", sources, **options())
+
+
+def cuda_module(torch, cpp_extension):
+    architectures = os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
+    macros = [("HG3_CUDA", text(torch.version.cuda)), ("HG3_ARCHITECTURES", text(architectures.replace(";", " ")))]
+    sources = sorted(glob("csrc/*.cpp") + glob("csrc/*.cu"))
+    return cpp_extension.CUDAExtension("hg3._C", sources, **options(macros))
+
+
+def options(macros: list = ()) -> dict:
+    return {
+        "include_dirs": [os.path.abspath("csrc")],
+        "depends": sorted(glob("csrc/*.h")),
+        "define_macros": [("HG3_FLAGS", text(" ".join(CXX_FLAGS))), *macros],
+        "extra_compile_args": {"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS},
+    }
+
+
+def text(value: str) -> str:
+    """Return `value` as a macro that is a string."""
+    return f'"{value}"'
+
+
+def build_command(cpp_extension):
+    class Build(cpp_extension.BuildExtension):
+        """torch's, that ends in a sentence where the compiler fails."""
+
+        def run(self) -> None:
+            try:
+                super().run()
+            except Exception as error:
+                raise SystemExit(
+                    f"hg3: the extension could not be compiled ({type(error).__name__}; the compiler's words are "
+                    "above): mend that, or set HG3_BUILD=none, and hg3 uses its torch implementation, which is slower."
+                ) from error
+
+    return Build
 
 
 setup(**extension())

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hg3 import __version__
-from hg3.sampling.ops import IMPLEMENTATION
+from hg3.sampling.ops import build_info, implementation
 from hg3.training.device import default_device, device_model, resolve_precision
 
 LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "safetensors", "matplotlib")
@@ -15,7 +15,7 @@ EXTRAS = ("mlflow", "submitit", "scikit-learn", "sdmetrics", "lifelines")
 
 
 def doctor() -> dict[str, Any]:
-    """Return versions, device, precision and the live implementation of reverse_step ("torch" or "extension")."""
+    """Return versions, device, precision, the live implementation of reverse_step and how its extension was built."""
     device = default_device()
     return {
         "hg3": __version__,
@@ -26,7 +26,8 @@ def doctor() -> dict[str, Any]:
         "device": {"type": device.type, "model": device_model(device), "cuda": torch.version.cuda},
         "threads": torch.get_num_threads(),
         "precision": resolve_precision("auto", device),
-        "reverse_step": IMPLEMENTATION,
+        "reverse_step": implementation(device),
+        "extension": build_info(),
     }
 
 

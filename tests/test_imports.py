@@ -132,8 +132,10 @@ for name in ("hg3._C", "mlflow", "submitit", "sklearn", "sdmetrics", "lifelines"
 import hg3, hg3.cli.app
 for name in hg3.__all__:
     getattr(hg3, name)
-from hg3.sampling.ops import IMPLEMENTATION
-print(IMPLEMENTATION)
+import torch
+from hg3.sampling.ops import build_info, implementation
+assert build_info() is None
+print(implementation(torch.device("cpu")))
 """
 
 

@@ -16,7 +16,7 @@ from hg3.errors import ConfigError, ReleaseError
 from hg3.release.conditions import Value, check_balance, resolve_where
 from hg3.release.manifest import FORMAT
 from hg3.sampling.generate import BLOCK_PATIENTS, Sampler
-from hg3.sampling.ops import IMPLEMENTATION
+from hg3.sampling.ops import implementation
 from hg3.sampling.solvers import SamplerTable, sampler_table
 from hg3.training.checkpoint import Recipe, best_checkpoint, checkpoint_hash, read_recipe, read_tensors
 from hg3.training.device import device_model, resolve_precision
@@ -140,7 +140,7 @@ def environment(source: Source) -> dict[str, Any]:
             "container": container,
         },
         "precision": resolve_precision(source.recipe.preset.training.precision, source.device),
-        "implementation": IMPLEMENTATION,
+        "implementation": implementation(source.device),
         "compile": "none",
     }
 

@@ -11,14 +11,15 @@ from hg3.diffusion.heads import bounds_table, head_table
 from hg3.diffusion.loss import Model, channelwise
 from hg3.errors import ReleaseError
 from hg3.layout import Block, Layout
-from hg3.sampling.ops import reverse_step
-from hg3.sampling.philox import Stream, normal, stream_word
+from hg3.sampling.ops import reverse_step, reverse_step_
+from hg3.sampling.philox import Stream, stream_word
 from hg3.sampling.solvers import SamplerTable
 
 BLOCK_PATIENTS = 256  # fixed: the bytes of a patient depend on the size of the batch that computes it
 MOST_RETRIES = 100
 SHOWN_PATIENTS = 5
 _UNBOUNDED = torch.tensor([-torch.inf, torch.inf])
+_PURE_NOISE = torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]])  # a row: x_s = z
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,21 @@ class _Half:
         retry: int,
         patient: Tensor,
     ) -> "_Half":
+        device, heads = patient.device, sampler.heads
         first, step = (torch.full_like(patient, stream_word(stream, retry)) for stream in streams)
-        seed = torch.tensor(sampler.seed, device=patient.device)
-        x = normal(seed, patient, first, torch.zeros_like(seed), sum(block.width for block in blocks), length)
-        heads = sampler.heads
-        layout = head_table(blocks, heads.real, heads.category).to(patient.device)
-        bounds = bounds_table(blocks, heads.category, sampler.guardrail.clamp).to(patient.device)
-        return cls(x, torch.zeros_like(x), layout, bounds, step)
+        seed = torch.tensor(sampler.seed, device=device)
+        layout = head_table(blocks, heads.real, heads.category).to(device)
+        bounds = bounds_table(blocks, heads.category, sampler.guardrail.clamp).to(device)
+        rows, zero = _PURE_NOISE.to(device), torch.zeros(len(patient), len(layout), length, device=device)
+        now = torch.zeros_like(seed)
+        x = reverse_step(zero, zero, zero, rows, now, layout, bounds, seed, patient, first)[0]
+        return cls(x, zero, layout, bounds, step)
 
     def advance(self, raw: Tensor, rows: Tensor, step: Tensor, seed: Tensor, patient: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step; return the moved and the non-finite entries per patient."""
-        self.x, self.x_0_prev, moved, nonfinite = reverse_step(
+        return reverse_step_(
             self.x, raw, self.x_0_prev, rows, step, self.layout, self.bounds, seed, patient, self.stream
         )
-        return moved, nonfinite
 
 
 def sample_patients(model: Model, patients: range, sampler: Sampler, condition: Condition | None = None) -> Sample:

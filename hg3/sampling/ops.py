@@ -1,24 +1,27 @@
 """hg3::reverse_step, the one operator of sampling: head, guardrail, update and noise.
 
-Where the compiled extension is absent, the torch implementation below is registered under the same schema; where it
-is present but cannot be loaded, the error surfaces.
+The torch implementation below serves every device that the compiled extension (csrc/) has no kernel for: all of them
+where the extension is absent. One that is present but cannot be loaded is an error, never a fallback.
 """
 
+from importlib import import_module
+from importlib.metadata import requires
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hg3.diffusion.heads import predict_x_0
 from hg3.sampling.philox import normal
-from hg3.sampling.solvers import STEP_STD
+from hg3.sampling.solvers import HISTORY, STEP_STD
 
 NAME = "hg3::reverse_step"
-SCHEMA = (
-    "(Tensor x_t, Tensor raw, Tensor x_0_prev, Tensor rows, Tensor step, Tensor layout, Tensor bounds, "
-    "Tensor seed, Tensor patient, Tensor stream) -> (Tensor, Tensor, Tensor, Tensor)"
+ARGUMENTS = "Tensor rows, Tensor step, Tensor layout, Tensor bounds, Tensor seed, Tensor patient, Tensor stream"
+SCHEMAS = (
+    f"reverse_step(Tensor x_t, Tensor raw, Tensor x_0_prev, {ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"reverse_step_(Tensor(a!) x, Tensor raw, Tensor(b!) x_0, {ARGUMENTS}) -> (Tensor, Tensor)",
 )
-IMPLEMENTATION = "extension" if find_spec("hg3._C") is not None else "torch"
 
 Result = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -77,11 +80,54 @@ def check_arguments(
             raise ValueError(f"{NAME}: {name} has shape {tuple(tensor.shape)}, expected {shape}")
 
 
-if IMPLEMENTATION == "extension":
-    from hg3 import _C  # noqa: F401  an ImportError here is a broken build: let it surface
-else:
-    torch.library.define(NAME, SCHEMA)
-    torch.library.impl(NAME, "CompositeExplicitAutograd")(_reverse_step_torch)
+def _reverse_step_in_place_torch(x: Tensor, raw: Tensor, x_0: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    for name, tensor in (("x", x), ("x_0", x_0)):
+        if not tensor.is_contiguous():
+            raise ValueError(f"{NAME}_: {name} is not contiguous; use reverse_step")
+    x_s, x_0_hat, moved, nonfinite = _reverse_step_torch(x, raw, x_0, *rest)
+    rows, step = rest[:2]
+    x.copy_(x_s)
+    x_0.copy_(torch.where(rows.index_select(0, step.reshape(1))[0, HISTORY] > 0, x_0_hat, x_0))
+    return moved, nonfinite
+
+
+def _load_extension() -> Any:
+    """Return the compiled module, which registers the operators, or None where it was not built.
+
+    Raises
+    ------
+    ImportError
+        If it was built for another torch, or cannot be loaded.
+    """
+    if find_spec("hg3._C") is None:
+        return None
+    wanted = next(r for r in requires("hg3") or () if r.startswith("torch==")).removeprefix("torch==")
+    if not torch.__version__.startswith(wanted.removesuffix("*")):
+        raise ImportError(
+            f"hg3's extension was compiled for torch {wanted} and this is torch {torch.__version__}: install torch "
+            f"{wanted} again, or hg3 anew against this torch"
+        )
+    return import_module("hg3._C")
+
+
+_C = _load_extension()
+_LIBRARY = torch.library.Library("hg3", "DEF" if _C is None else "FRAGMENT")
+if _C is None:
+    for _schema in SCHEMAS:
+        _LIBRARY.define(_schema)
+_LIBRARY.impl("reverse_step", _reverse_step_torch, "CompositeExplicitAutograd")
+_LIBRARY.impl("reverse_step_", _reverse_step_in_place_torch, "CompositeExplicitAutograd")
+
+
+def build_info() -> dict[str, Any] | None:
+    """Return how the extension was built (compiler, flags, torch, cuda, architectures), or None where it is absent."""
+    return None if _C is None else dict(_C.build_info())
+
+
+def implementation(device: torch.device) -> str:
+    """Return which implementation serves tensors on `device`: "extension" or "torch"."""
+    compiled = _C is not None and torch._C._dispatch_has_kernel_for_dispatch_key(NAME, device.type.upper())
+    return "extension" if compiled else "torch"
 
 
 @torch.library.register_fake(NAME)  # type: ignore[untyped-decorator]
@@ -102,6 +148,12 @@ def _reverse_step_fake(
     return plain, torch.empty_like(plain), counts, torch.empty_like(counts)
 
 
+@torch.library.register_fake(f"{NAME}_")  # type: ignore[untyped-decorator]
+def _reverse_step_in_place_fake(x: Tensor, raw: Tensor, x_0: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    counts = torch.empty(x.shape[:1], dtype=torch.int64, device=x.device)
+    return counts, torch.empty_like(counts)
+
+
 def reverse_step(
     x_t: Tensor,
     raw: Tensor,
@@ -119,11 +171,22 @@ def reverse_step(
     Parameters
     ----------
     x_t : float32, shape (B, C, L); raw : the network's output, float32, bfloat16 or float16, any dense layout.
-    x_0_prev : the x_0_hat of the step before; not read where the row's history flag is 0, and x_0_hat is undefined
-        there.
+    x_0_prev : the x_0_hat of the step before; not read where the row's history flag is 0.
     rows : float32, shape (N, 7), of a `SamplerTable`; step : int64 scalar tensor, the row to take. Both are tensors
         so that a captured graph replays the right row and the right noise.
     layout, bounds : of `heads.head_table` and `heads.bounds_table`.
     seed : int64 scalar tensor; patient, stream : int64, shape (B,); see `philox.normal`.
     """
     return torch.ops.hg3.reverse_step.default(x_t, raw, x_0_prev, rows, step, layout, bounds, seed, patient, stream)
+
+
+def reverse_step_(x: Tensor, raw: Tensor, x_0: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what `reverse_step` does where x_t and x_0_prev lie, x_s over x and x_0_hat over x_0; return the two counts.
+
+    Where the row's history flag is 0, x_0 is neither read nor written.
+
+    Parameters
+    ----------
+    x, x_0 : float32, shape (B, C, L), contiguous; the other arguments as in `reverse_step`.
+    """
+    return torch.ops.hg3.reverse_step_.default(x, raw, x_0, *rest)
