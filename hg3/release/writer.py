@@ -34,7 +34,8 @@ from hg3.release.plan import (
     part_name,
 )
 from hg3.sampling.generate import Sample, Sampler, block_range, sample_patients
-from hg3.table.decoding import arrow_schema, decode_counted
+from hg3.table.arrow import arrow_schema
+from hg3.table.decoding import decode_counted
 from hg3.table.enforcement import RuleCount, total
 from hg3.training.device import autocast, default_device
 
