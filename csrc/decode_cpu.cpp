@@ -47,13 +47,20 @@ const float* line_of(const Decoding& call, int64_t n, int64_t c, float* __restri
 }
 
 template <int32_t KIND>
-void decode_line(const float* __restrict x, double* __restrict out, const Real& real, int64_t L) {
+HG3_INLINE void decode_kind(const float* __restrict x, double* __restrict out, const Real& real, int64_t L) {
   const Real local = real;
   for (int64_t l = 0; l < L; ++l) out[l] = clinical<KIND>(x[l], local);
 }
 
-constexpr decltype(&decode_line<NONE>) DECODE_LINE[] = {decode_line<NONE>, decode_line<LOG1P>, decode_line<BOX_COX>,
-                                                        decode_line<YEO_JOHNSON>, decode_line<QUANTILE>};
+HG3_CLONES void decode_line(const float* x, double* out, const Real& real, int64_t L) {
+  switch (real.kind) {
+    case LOG1P: return decode_kind<LOG1P>(x, out, real, L);
+    case BOX_COX: return decode_kind<BOX_COX>(x, out, real, L);
+    case YEO_JOHNSON: return decode_kind<YEO_JOHNSON>(x, out, real, L);
+    case QUANTILE: return decode_kind<QUANTILE>(x, out, real, L);
+    default: return decode_kind<NONE>(x, out, real, L);
+  }
+}
 
 // Let the codes lead that take the lead: position k, whose entries these are.
 HG3_CLONES void take_lead(const float* __restrict entry, int32_t k, float* __restrict best, int32_t* __restrict code,
@@ -104,7 +111,7 @@ void decode_patients(const Decoding& call, int64_t begin, int64_t end, double* v
     for (size_t r = 0; r < call.reals.size(); ++r) {
       const Real& real = call.reals[r];
       const float* line = line_of(call, n, real.channel, copy.data());
-      DECODE_LINE[real.kind](line, values + (r * call.N + n) * call.L, real, call.L);
+      decode_line(line, values + (r * call.N + n) * call.L, real, call.L);
     }
     for (size_t b = 0; b < call.blocks.size(); ++b) {
       argmax_line(call, n, call.blocks[b], best.data(), code.data(), copy.data());
