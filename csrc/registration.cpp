@@ -10,6 +10,9 @@ TORCH_LIBRARY(hg3, library) {
   library.def(
       "reverse_step_(Tensor(a!) x, Tensor raw, Tensor(b!) x_0, Tensor rows, Tensor step, Tensor layout, "
       "Tensor bounds, Tensor seed, Tensor patient, Tensor stream) -> (Tensor, Tensor)");
+  library.def(
+      "decode(Tensor x, Tensor reals, Tensor knots, Tensor categories, Tensor? patient=None, int seed=0, int stream=0, "
+      "bool wide=False) -> (Tensor, Tensor)");
 }
 
 namespace {

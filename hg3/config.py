@@ -101,13 +101,15 @@ class SamplingConfig(_Part):
     """The solver and its network calls, where `hg3 generate` names none.
 
     clamp : hold x_0_hat inside the sampling bounds at every step. range_filter : instead, sample a patient again if
-    a real left them in the end, at most 100 times (Health Gym v3).
+    a real left them in the end, at most 100 times (Health Gym v3). decode : a code is the most probable one, or drawn
+    from its probabilities, and so is whether a cell is missing.
     """
 
     solver: Literal["ancestral", "ancestral-beta", "ddim", "dpm++", "sde-dpm++"] = "dpm++"
     steps: int = Field(default=20, ge=2)
     clamp: bool = True
     range_filter: bool = False
+    decode: Literal["argmax", "draw"] = "argmax"
 
 
 class Preset(_Part):

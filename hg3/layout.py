@@ -57,6 +57,10 @@ class Layout:
         """C, the number of dynamic channels."""
         return sum(block.width for block in self.dynamic)
 
+    def block(self, name: str, static: bool) -> Block | None:
+        """Return the block of that name, if there is one."""
+        return next((block for block in (self.static if static else self.dynamic) if block.name == name), None)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "length": self.length,

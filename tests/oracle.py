@@ -3,6 +3,7 @@
 A channel is described by (name of its head, block start, block width); arrays are (B, C, L).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -219,3 +220,16 @@ def reverse_step(
             if history:
                 x_s[b, c, time] += b1 * x_0_prev[b, c, time]
     return x_s, clean, moved, nonfinite
+
+
+def drawn_code(block: Sequence[float], word: int) -> int:
+    """The code that a word draws: the first at which the sum of weights exceeds its share of the whole sum.
+
+    A weight is twice a probability, x_0 + 1, and 0 where that is negative; without any, the first largest entry.
+    """
+    weights = [max(entry + 1.0, 0.0) for entry in block]
+    reached = list(itertools.accumulate(weights))
+    for code, so_far in enumerate(reached):
+        if so_far > word / WORD * reached[-1]:
+            return code
+    return list(block).index(max(block))

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from hg3 import disk
 from hg3.errors import ReleaseError
 from hg3.release.reading import Release, check_sums, open_release
-from hg3.table.decoding import arrow_schema
+from hg3.table.arrow import arrow_schema
 
 ROWS_AT_ONCE = 65_536
 

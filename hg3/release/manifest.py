@@ -39,13 +39,17 @@ class _Part(BaseModel):
 
 
 class _Sampler(BaseModel):
-    """The sampler's table, see `hg3.sampling.solvers.SamplerTable`: a time and a row of seven numbers a step."""
+    """The sampler's table, see `hg3.sampling.solvers.SamplerTable`: a time and a row of seven numbers a step.
+
+    decode : how codes were taken from their probabilities; not written where they are the most probable ones.
+    """
 
     solver: str = Field(min_length=1)
     steps: int = Field(ge=1)
     eta: float | None = Field(ge=0, le=1, allow_inf_nan=False)
     times: list[Annotated[int, Field(ge=0)]]
     rows: list[Annotated[list[FiniteFloat], Field(min_length=7, max_length=7)]]
+    decode: Literal["argmax", "draw"] = "argmax"
 
     @model_validator(mode="after")
     def _one_row_a_step(self) -> Self:

@@ -118,6 +118,7 @@ def make_plan(source: Source, asked: Request) -> dict[str, Any]:
             "eta": asked.eta,
             "times": table.times.tolist(),
             "rows": table.rows.tolist(),
+            **({} if usual.decode == "argmax" else {"decode": usual.decode}),
         },
         "block": asked.block_patients,
         "part_blocks": asked.part_blocks,

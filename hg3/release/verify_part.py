@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hg3 import disk
+from hg3.table.arrow import arrow_schema
 from hg3.table.checks import check_table
 from hg3.table.cohort import Cohort, cells_of, counting_cells, missing_cells
-from hg3.table.decoding import arrow_schema
 from hg3.table.schema import TableSchema
 from hg3.table.violations import violations
 

@@ -34,7 +34,9 @@ from hg3.release.plan import (
     part_name,
 )
 from hg3.sampling.generate import Sample, Sampler, block_range, sample_patients
-from hg3.table.decoding import arrow_schema, decode_counted
+from hg3.table.arrow import arrow_schema
+from hg3.table.block_values import Draw
+from hg3.table.decoding import decode_counted
 from hg3.table.enforcement import RuleCount, total
 from hg3.training.device import autocast, default_device
 
@@ -236,7 +238,8 @@ def make_block(source: Source, sampler: Sampler, plan: dict[str, Any], block: in
         sample: Sample = sample_patients(source.network, patients, sampler, condition)
     numbers = torch.arange(patients.start, patients.start + count).numpy()
     x_static, x_dynamic = (x[:count].numpy() for x in (sample.x_static, sample.x_dynamic))
-    decoded, rules = decode_counted(x_static, x_dynamic, numbers, encoder)
+    draw = Draw(plan["seed"]) if plan["sampler"].get("decode") == "draw" else None
+    decoded, rules = decode_counted(x_static, x_dynamic, numbers, encoder, draw)
     counts = {key: int(getattr(sample, key)[:count].sum()) for key in ("moved", "attempts")}
     return MadeBlock(decoded, counts, rules)
 

@@ -1,1 +1,1 @@
-"""Sampling: noise as a function, solvers as tables, the reverse step as one operator, patients in fixed blocks."""
+"""Sampling: solvers as tables, the reverse step as one operator, patients in fixed blocks."""

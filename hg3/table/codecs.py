@@ -38,7 +38,13 @@ class RealCodec:
     def decode(self, x: np.ndarray) -> np.ndarray:
         """Return clinical values, float64, rounded to `decimals` and inside the clinical bounds."""
         value = self.transform.inverse(x.astype(np.float64) * self.scale + self.center)
-        return np.clip(round_inward(value, self.decimals, self.bounds), -LARGEST_REAL, LARGEST_REAL)
+        return on_lattice(value, self.decimals, *self.value_range)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Return the lowest and the highest value that decoding gives: of its decimals, and never beyond 1e30."""
+        low, high = np.clip(lattice_bounds(self.bounds, self.decimals), -LARGEST_REAL, LARGEST_REAL).tolist()
+        return low, high
 
     def to_dict(self) -> dict[str, Any]:
         bounds = [None if math.isinf(b) else b for b in self.bounds]
@@ -55,7 +61,12 @@ class RealCodec:
 
 def round_inward(value: np.ndarray, decimals: int, bounds: tuple[float, float]) -> np.ndarray:
     """Round to `decimals`; a value that rounds past a bound goes to the nearest decimal inside it."""
-    return np.clip(np.round(value, decimals), *lattice_bounds(bounds, decimals)) + 0.0  # no -0.0
+    return on_lattice(value, decimals, *lattice_bounds(bounds, decimals))
+
+
+def on_lattice(value: np.ndarray, decimals: int, low: float, high: float) -> np.ndarray:
+    """Round to `decimals`, half to even, and hold inside [low, high], which have no more of them."""
+    return np.clip(np.round(value, decimals), low, high) + 0.0  # no -0.0
 
 
 def fit_real(values: np.ndarray, column: Column, scaling: str = "standard") -> tuple[RealCodec | None, str | None]:

@@ -3,6 +3,7 @@
 import math
 import re
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -21,6 +22,7 @@ def canonical_code(code: object) -> str:
     return str(int(text.split(".")[0])) if WHOLE_NUMBER.fullmatch(text) and len(text) < 40 else text
 
 
+@lru_cache(maxsize=4096)
 def lattice_bounds(bounds: tuple[float, float], decimals: int) -> tuple[float, float]:
     """Return the lowest and highest number of `decimals` digits inside `bounds`; low > high if none is."""
     low, high = (

@@ -501,3 +501,23 @@ def test_altered_leftovers_end_in_a_sentence(name: str, text: str, run: Path, tm
     (release / name).write_text(text)
     with pytest.raises(ReleaseError, match="is altered: it is not a"):
         make_release(run, tmp_path / "r", 3)
+
+
+def test_a_release_of_drawn_codes_is_a_function_of_its_plan_too(tmp_path: Path) -> None:
+    table = runs.write_cohort(tmp_path)
+    changes = {**runs.TINY, "sampling.decode": "draw"}
+    runs.train(table, tmp_path / "run", tmp_path / "schema.toml", changes=changes, updates=3, seed=0)
+    release = make_release(tmp_path / "run", tmp_path / "whole", 80)
+    assert manifest_of(release)["sampler"]["decode"] == "draw"
+    for shard in ((2, 2), (1, 2)):
+        generate(tmp_path / "run", tmp_path / "shards", 80, shard=shard, **SIZES)
+    assert file_bytes(tmp_path / "shards") == file_bytes(release)
+    assert verify_release(release, 80, tmp_path / "run").recomputed_equal == "bytes"
+    sampler = {key: value for key, value in manifest_of(release)["sampler"].items() if key != "decode"}
+    runs.seal(release, sampler=sampler)
+    with pytest.raises(ReleaseError, match=r"manifest\.json is not the plan of the checkpoint: sampler"):
+        verify_release(release, 3, tmp_path / "run")
+
+
+def test_codes_are_the_most_probable_ones_where_nothing_is_said(whole: dict[str, bytes]) -> None:
+    assert "decode" not in json.loads(whole["manifest.json"])["sampler"]

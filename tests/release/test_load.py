@@ -17,8 +17,8 @@ from hg3.disk import sha256_of, write_json, write_text
 from hg3.errors import ReleaseError
 from hg3.release.load import Arrays, load
 from hg3.release.transitions import Transitions
+from hg3.table.arrow import arrow_schema
 from hg3.table.column import Column
-from hg3.table.decoding import arrow_schema
 from hg3.table.schema import RewardTerm, TableSchema, load_schema
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "load.md"

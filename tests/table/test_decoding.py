@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hg3.table.arrow import arrow_schema
 from hg3.table.checks import check_table, checked_cohort
-from hg3.table.decoding import arrow_schema, decode, record_length
+from hg3.table.decoding import decode, record_length
 from hg3.table.encoding import Encoder, encode, fit_encoder
 from hg3.table.schema import TableSchema
 from tests.table.cases import make_schema, train_mask

@@ -21,7 +21,7 @@ LOW_32 = 0xFFFFFFFF
 
 
 class Stream(IntEnum):
-    """What a draw is for; no two streams share a word."""
+    """What a draw is for; no two streams share a word. DECODE has two steps: 0 static, 1 dynamic."""
 
     INITIAL_STATIC = 0
     INITIAL_DYNAMIC = 1
