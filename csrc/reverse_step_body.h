@@ -148,7 +148,9 @@ inline void patients(const Step& step, int64_t begin, int64_t end, float* worksp
       if (channel.head == LOGITS) {
         category_block(buffer, scratch, channel.width, step.padded, step.L, nonfinite);
       } else {
-        const auto real = channel.head == V ? real_channel<V> : channel.head == EPS ? real_channel<EPS> : real_channel<X_0>;
+        const auto real = channel.head == V     ? real_channel<V>
+                          : channel.head == EPS ? real_channel<EPS>
+                                                : real_channel<X_0>;
         real(buffer, step.x_t + first + c * step.L, channel, step.row, step.L, moved, nonfinite);
       }
     }
