@@ -11,8 +11,8 @@ from hg3.diffusion.heads import bounds_table, head_table
 from hg3.diffusion.loss import Model, channelwise
 from hg3.errors import ReleaseError
 from hg3.layout import Block, Layout
+from hg3.philox import Stream, stream_word
 from hg3.sampling.ops import reverse_step, reverse_step_
-from hg3.sampling.philox import Stream, stream_word
 from hg3.sampling.solvers import SamplerTable
 
 BLOCK_PATIENTS = 256  # fixed: the bytes of a patient depend on the size of the batch that computes it

@@ -1,20 +1,15 @@
 """hg3::reverse_step, the one operator of sampling: head, guardrail, update and noise.
 
-The torch implementation below serves every device that the compiled extension (csrc/) has no kernel for: all of them
-where the extension is absent. One that is present but cannot be loaded is an error, never a fallback.
+The torch implementation below serves every device that the compiled extension has no kernel for, see `hg3.compiled`.
 """
-
-from importlib import import_module
-from importlib.metadata import requires
-from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from hg3.compiled import has_kernel, register
 from hg3.diffusion.heads import predict_x_0
+from hg3.philox import normal
 from hg3.sampling.check_arguments import check_reverse_step
-from hg3.sampling.philox import normal
 from hg3.sampling.solvers import HISTORY, STEP_STD
 
 NAME = "hg3::reverse_step"
@@ -73,46 +68,11 @@ def _reverse_step_in_place_torch(x: Tensor, raw: Tensor, x_0: Tensor, *rest: Ten
     return moved, nonfinite
 
 
-def _load_extension() -> Any:
-    """Return the compiled module, which registers the operators, or None where it was not built.
-
-    Raises
-    ------
-    ImportError
-        If it was built for another torch, or cannot be loaded.
-    """
-    if find_spec("hg3._C") is None:
-        return None
-    wanted = next(r for r in requires("hg3") or () if r.startswith("torch==")).removeprefix("torch==")
-    if not torch.__version__.startswith(wanted.removesuffix("*")):
-        raise ImportError(
-            f"hg3's extension was compiled for torch {wanted} and this is torch {torch.__version__}: install torch "
-            f"{wanted} again, or hg3 anew against this torch"
-        )
-    return import_module("hg3._C")
-
-
-_C = _load_extension()
-_LIBRARY = torch.library.Library("hg3", "DEF" if _C is None else "FRAGMENT")
-if _C is None:
-    for _schema in SCHEMAS:
-        _LIBRARY.define(_schema)
-_LIBRARY.impl("reverse_step", _reverse_step_torch, "CompositeExplicitAutograd")
-_LIBRARY.impl("reverse_step_", _reverse_step_in_place_torch, "CompositeExplicitAutograd")
-
-
-def build_info() -> dict[str, Any] | None:
-    """Return how the extension was built (compiler, flags, torch, cuda, architectures), or None where it is absent."""
-    return None if _C is None else dict(_C.build_info())
-
-
 def implementation(device: torch.device) -> str:
     """Return which implementation serves tensors on `device`: "extension" or "torch"."""
-    compiled = _C is not None and torch._C._dispatch_has_kernel_for_dispatch_key(NAME, device.type.upper())
-    return "extension" if compiled else "torch"
+    return "extension" if has_kernel("reverse_step", device) else "torch"
 
 
-@torch.library.register_fake(NAME)  # type: ignore[untyped-decorator]
 def _reverse_step_fake(
     x_t: Tensor,
     raw: Tensor,
@@ -130,10 +90,13 @@ def _reverse_step_fake(
     return plain, torch.empty_like(plain), counts, torch.empty_like(counts)
 
 
-@torch.library.register_fake(f"{NAME}_")  # type: ignore[untyped-decorator]
 def _reverse_step_in_place_fake(x: Tensor, raw: Tensor, x_0: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
     counts = torch.empty(x.shape[:1], dtype=torch.int64, device=x.device)
     return counts, torch.empty_like(counts)
+
+
+register(SCHEMAS[0], _reverse_step_torch, _reverse_step_fake)
+register(SCHEMAS[1], _reverse_step_in_place_torch, _reverse_step_in_place_fake)
 
 
 def reverse_step(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from hg3.sampling import philox
-from hg3.sampling.philox import Stream, stream_word
+from hg3 import philox
+from hg3.philox import Stream, stream_word
 from tests.csrc.programs import Compiled, output_of
 
 SETS = ("portable", "avx2")

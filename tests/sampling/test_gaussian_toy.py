@@ -15,8 +15,8 @@ import torch
 from hg3.diffusion.heads import bounds_table, head_table
 from hg3.diffusion.schedule import Schedule, cosine_schedule
 from hg3.layout import Block
+from hg3.philox import Stream, normal, stream_word
 from hg3.sampling.ops import reverse_step
-from hg3.sampling.philox import Stream, normal, stream_word
 from hg3.sampling.solvers import SOLVERS, SamplerTable, sampler_table
 
 CHANNELS, LENGTH = 2, 4

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hg3.diffusion.heads import HEADS
 from hg3.diffusion.schedule import cosine_schedule
+from hg3.philox import Stream, stream_word
 from hg3.sampling.ops import reverse_step
-from hg3.sampling.philox import Stream, stream_word
 from hg3.sampling.solvers import HISTORY, sampler_table
 from tests import oracle
 

@@ -10,8 +10,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-import hg3.sampling.philox as module
-from hg3.sampling.philox import LOW_32, Stream, normal, philox, stream_word, words
+import hg3.philox as module
+from hg3.philox import LOW_32, Stream, normal, philox, stream_word, words
 from tests import oracle
 
 FULL = 0xFFFFFFFF

@@ -1,0 +1,55 @@
+"""The compiled extension (csrc/), loaded once: the operators it registers, and how it was built.
+
+Every operator of hg3 has an equal implementation in Python, which serves the devices that the extension has no kernel
+for: all of them where it is absent. One that is present but cannot be loaded is an error, never a fallback.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import requires
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+
+def _load_extension() -> Any:
+    """Return the compiled module, which registers the operators, or None where it was not built.
+
+    Raises
+    ------
+    ImportError
+        If it was built for another torch, or cannot be loaded.
+    """
+    if find_spec("hg3._C") is None:
+        return None
+    wanted = next(r for r in requires("hg3") or () if r.startswith("torch==")).removeprefix("torch==")
+    if not torch.__version__.startswith(wanted.removesuffix("*")):
+        raise ImportError(
+            f"hg3's extension was compiled for torch {wanted} and this is torch {torch.__version__}: install torch "
+            f"{wanted} again, or hg3 anew against this torch"
+        )
+    return import_module("hg3._C")
+
+
+_C = _load_extension()
+_LIBRARY = torch.library.Library("hg3", "DEF" if _C is None else "FRAGMENT")
+
+
+def register(schema: str, python: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Register the implementation in Python and the fake kernel of an operator; its schema too where _C is absent."""
+    if _C is None:
+        _LIBRARY.define(schema)
+    name = schema.partition("(")[0]
+    _LIBRARY.impl(name, python, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"hg3::{name}", fake)
+
+
+def build_info() -> dict[str, Any] | None:
+    """Return how the extension was built (compiler, flags, torch, cuda, architectures), or None where it is absent."""
+    return None if _C is None else dict(_C.build_info())
+
+
+def has_kernel(name: str, device: torch.device) -> bool:
+    """Whether the extension serves the operator hg3::`name` on `device`."""
+    return _C is not None and torch._C._dispatch_has_kernel_for_dispatch_key(f"hg3::{name}", device.type.upper())
