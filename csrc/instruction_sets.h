@@ -18,6 +18,13 @@ namespace hg3 {
 constexpr int GROUP = 16;  // counters of Philox that are computed side by side
 constexpr int TILE = 8;
 
+// Before a loop whose entries may lie over what they are made from, each over its own.
+#if defined(__clang__)
+#define HG3_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define HG3_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 // A whole call in plain pointers; tensors of shape (B, C, L) are contiguous but for raw.
 struct Step {
   const float *x_t, *x_0_prev;
@@ -64,8 +71,12 @@ inline void transpose(const float* tile, float* out, int64_t stride) {
 #undef HG3_ISA
 
 #if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
+#endif
 #define HG3_ISA avx2
 namespace hg3::avx2 {
 inline __m256i all(uint32_t word) { return _mm256_set1_epi32(static_cast<int>(word)); }
@@ -127,5 +138,9 @@ inline void transpose(const float* tile, float* out, int64_t stride) {
 }  // namespace hg3::avx2
 #include "reverse_step_body.h"
 #undef HG3_ISA
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 #endif
