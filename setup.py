@@ -42,7 +42,8 @@ def compiled_against() -> tuple:
     except ImportError as error:
         raise SystemExit(
             f"hg3: the extension is compiled against torch, which cannot be imported ({error}): "
-            "pip install torch==2.13.0 first, then install hg3 with --no-build-isolation, or set HG3_BUILD=none."
+            f"pip install torch=={TORCH_MINOR}.0 first, then install hg3 with --no-build-isolation, or set "
+            "HG3_BUILD=none."
         ) from None
     if not torch.__version__.startswith(TORCH_MINOR + "."):
         raise SystemExit(
@@ -86,9 +87,10 @@ def build_command(cpp_extension):
             try:
                 super().run()
             except Exception as error:
+                said = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
                 raise SystemExit(
-                    f"hg3: the extension could not be compiled ({type(error).__name__}; the compiler's words are "
-                    "above): mend that, or set HG3_BUILD=none, and hg3 uses its torch implementation, which is slower."
+                    f"hg3: the extension could not be compiled ({said}; what the compiler said stands above): mend "
+                    "that, or set HG3_BUILD=none, and hg3 uses its torch implementation, which is slower."
                 ) from error
 
     return Build

@@ -5,6 +5,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hg3 import disk
 from hg3.diagnosis import doctor
 
@@ -22,6 +24,18 @@ def machine() -> dict[str, Any]:
         "reverse_step": found["reverse_step"],
         "load_1min": round(os.getloadavg()[0], 2),
     }
+
+
+def last_cache(device: torch.device) -> int | None:
+    """Return the bytes of the largest cache before the memory: every L3 of the CPUs, or a GPU's L2; None if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).L2_cache_size
+    caches = {}
+    for folder in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index*"):
+        if (folder / "level").read_text().strip() == "3":
+            size = (folder / "size").read_text().strip()  # as in 32768K
+            caches[(folder / "shared_cpu_list").read_text()] = int(size.removesuffix("K")) * 1024
+    return sum(caches.values()) or None
 
 
 def data(path: Path) -> dict[str, str]:

@@ -117,16 +117,16 @@ inline void update_patient(const Step& step, int64_t first, const float* __restr
     const float* x_0 = clean + c * step.padded;
     const float* noise = z + c * step.padded;
     if (row.history > 0.0f && row.step_std != 0.0f) {
-#pragma GCC ivdep
+      HG3_INDEPENDENT
       for (int64_t l = 0; l < step.L; ++l) x_s[l] = updated(row, x_t[l], x_0[l], x_0_prev[l], noise[l]);
     } else if (row.history > 0.0f) {
-#pragma GCC ivdep
+      HG3_INDEPENDENT
       for (int64_t l = 0; l < step.L; ++l) x_s[l] = updated(row, x_t[l], x_0[l], x_0_prev[l], 0.0f);
     } else if (row.step_std != 0.0f) {
-#pragma GCC ivdep
+      HG3_INDEPENDENT
       for (int64_t l = 0; l < step.L; ++l) x_s[l] = updated(row, x_t[l], x_0[l], 0.0f, noise[l]);
     } else {
-#pragma GCC ivdep
+      HG3_INDEPENDENT
       for (int64_t l = 0; l < step.L; ++l) x_s[l] = updated(row, x_t[l], x_0[l], 0.0f, 0.0f);
     }
     if (step.x_0_hat) std::memcpy(step.x_0_hat + first + c * step.L, x_0, sizeof(float) * step.L);
@@ -148,7 +148,9 @@ inline void patients(const Step& step, int64_t begin, int64_t end, float* worksp
       if (channel.head == LOGITS) {
         category_block(buffer, scratch, channel.width, step.padded, step.L, nonfinite);
       } else {
-        const auto real = channel.head == V ? real_channel<V> : channel.head == EPS ? real_channel<EPS> : real_channel<X_0>;
+        const auto real = channel.head == V     ? real_channel<V>
+                          : channel.head == EPS ? real_channel<EPS>
+                                                : real_channel<X_0>;
         real(buffer, step.x_t + first + c * step.L, channel, step.row, step.L, moved, nonfinite);
       }
     }

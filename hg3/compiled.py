@@ -12,20 +12,22 @@ from typing import Any
 
 import torch
 
+from hg3.errors import ExtensionError
+
 
 def _load_extension() -> Any:
     """Return the compiled module, which registers the operators, or None where it was not built.
 
     Raises
     ------
-    ImportError
-        If it was built for another torch, or cannot be loaded.
+    ExtensionError
+        If it was built for another torch. An ImportError of any other kind is a broken build, and is left as it is.
     """
     if find_spec("hg3._C") is None:
         return None
     wanted = next(r for r in requires("hg3") or () if r.startswith("torch==")).removeprefix("torch==")
     if not torch.__version__.startswith(wanted.removesuffix("*")):
-        raise ImportError(
+        raise ExtensionError(
             f"hg3's extension was compiled for torch {wanted} and this is torch {torch.__version__}: install torch "
             f"{wanted} again, or hg3 anew against this torch"
         )

@@ -31,3 +31,7 @@ class TrainingError(Hg3Error, RuntimeError):
 
 class ReleaseError(Hg3Error, RuntimeError):
     """A release is incomplete, altered, or refused."""
+
+
+class ExtensionError(Hg3Error, ImportError):
+    """The compiled extension is there and cannot be loaded."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
-from benchmarks import conditions, presets, real_table, solvers
+from benchmarks import conditions, presets, real_table, reverse_step, solvers
+from benchmarks.machine import last_cache
 from hg3.sampling.solvers import SOLVERS
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.schema import load_schema
@@ -81,3 +83,39 @@ def test_conditions_are_measured_beside_their_subgroup(
     assert results["women"]["holdout_patients"] < results["everybody"]["holdout_patients"]
     for name, result in results.items():
         assert f"{name}: 8 patients beside {result['holdout_patients']} held out" in said
+
+
+def test_reverse_step_is_set_beside_the_chain_and_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "reverse_step.json"
+    monkeypatch.setattr(reverse_step, "last_cache", lambda device: 2**16)
+    given = ["--patients", "3", "--repeats", "2", "--threads", "1", "--device", "cpu", "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", ["reverse_step", *given])
+    reverse_step.main()
+    result, said = json.loads(out.read_text(encoding="utf-8")), capsys.readouterr().out
+    assert result["shape"] == [3, 22, 64] and result["machine"]["threads"] == 1
+    assert [row["noise"] for row in result["chain"]] == [True] * 3 + [False] * 6
+    assert {row["solver"] for row in result["copy"]} == {"ddim", "dpm++"}  # the rows without noise
+    for row in result["chain"] + result["copy"]:
+        assert {"first_ms", "min_ms", "median_ms"} == row["sides"]["fused"].keys()
+        assert f"{row['ratio']:.2f}, target" in said or not row["noise"]
+    for row in result["copy"]:
+        assert row["megabytes"] * 1e6 >= 4 * 2**16
+        tensors = 5 if row["solver"] == "dpm++" else 3
+        wide = tensors - (0.5 if row["raw"] == "bfloat16" else 0)
+        assert row["megabytes"] * 1e6 == wide * 4 * 22 * 64 * row["patients"]
+
+
+def test_the_two_sides_of_a_reverse_step_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for case in (("ancestral", *reverse_step.RAW[0]), ("dpm++", *reverse_step.RAW[2])):
+        reverse_step.check_agreement(case, cpu)
+    monkeypatch.setattr(reverse_step, "operator", lambda state, step: lambda: state.x.add_(1))
+    with pytest.raises(AssertionError):
+        reverse_step.check_agreement(("ddim", *reverse_step.RAW[0]), cpu)
+
+
+def test_the_last_cache_is_read_from_the_machine() -> None:
+    size = last_cache(torch.device("cpu"))
+    assert size is None or 2**20 <= size < 2**34

@@ -627,6 +627,15 @@ def test_doctor_tells_the_version(command: Command) -> None:
     assert doctor["versions"]["torch"] in command("doctor").out
 
 
+def test_doctor_shows_every_number_in_a_row_of_its_own(command: Command) -> None:
+    doctor, lines = json.loads(command("doctor", "--json").out), command("doctor").out.splitlines()
+    for name in ("versions", "extras", "device", "extension"):
+        for key, value in (doctor[name] or {}).items():
+            assert [line for line in lines if line[14:].split(maxsplit=1) == [key, value or "absent"]], key
+    assert f"reverse_step  {doctor['reverse_step']}" in lines
+    assert not [line for line in lines if "None" in line or "{" in line or len(line) > 120]
+
+
 def test_described_model(command: Command, folder: Path) -> None:
     wish = ("model", "describe", "--schema", folder / "schema.toml", *options())
     described = json.loads(command(*wish, "--json").out)

@@ -1,6 +1,7 @@
 """The verbs of a first look: demo, doctor."""
 
 import json
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
@@ -44,5 +45,6 @@ def doctor_command(as_json: JsonOption = False) -> None:
         print(json.dumps(found, indent=2))
         return
     for key, value in found.items():
-        shown = ", ".join(f"{k} {v or 'absent'}" for k, v in value.items()) if isinstance(value, dict) else value
-        print(f"{key:<13} {shown}")
+        rows = [f"{k:<15}{v or 'absent'}" for k, v in value.items()] if isinstance(value, dict) else [value or "absent"]
+        for head, row in zip_longest([key], rows, fillvalue=""):
+            print(f"{head:<14}{row}")

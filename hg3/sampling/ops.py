@@ -9,6 +9,7 @@ from torch import Tensor
 from hg3.compiled import has_kernel, register
 from hg3.diffusion.heads import predict_x_0
 from hg3.philox import normal
+from hg3.sampling.check_arguments import check_reverse_step
 from hg3.sampling.solvers import HISTORY, STEP_STD
 
 NAME = "hg3::reverse_step"
@@ -33,7 +34,18 @@ def _reverse_step_torch(
     patient: Tensor,
     stream: Tensor,
 ) -> Result:
-    check_arguments(x_t, raw, x_0_prev, rows, layout, bounds, patient, stream)
+    check_reverse_step(
+        x_t,
+        raw=raw,
+        x_0_prev=x_0_prev,
+        rows=rows,
+        step=step,
+        layout=layout,
+        bounds=bounds,
+        seed=seed,
+        patient=patient,
+        stream=stream,
+    )
     signal_t, noise_t, a, b0, b1, step_std, history = rows.index_select(0, step.reshape(1))[0].float().unbind()
     x_0_hat, moved, nonfinite = predict_x_0(x_t, raw, signal_t, noise_t, layout, bounds)
     # 0 times an uninitialised NaN is NaN, so x_0_prev is masked, not multiplied away.
@@ -45,41 +57,11 @@ def _reverse_step_torch(
     return x_s.contiguous(), x_0_hat.contiguous(), moved, nonfinite
 
 
-def check_arguments(
-    x_t: Tensor,
-    raw: Tensor,
-    x_0_prev: Tensor,
-    rows: Tensor,
-    layout: Tensor,
-    bounds: Tensor,
-    patient: Tensor,
-    stream: Tensor,
-) -> None:
-    """Raise ValueError in a sentence if x_t is not float32 or shapes do not fit its (B, C, L)."""
-    if x_t.dim() != 3:
-        raise ValueError(f"{NAME}: x_t has shape {tuple(x_t.shape)}, expected (B, C, L)")
-    if x_t.dtype != torch.float32:
-        raise ValueError(f"{NAME}: x_t is {x_t.dtype}, expected torch.float32")
-    batch, channels = x_t.shape[0], x_t.shape[1]
-    wanted = (
-        ("raw", raw, tuple(x_t.shape)),
-        ("x_0_prev", x_0_prev, tuple(x_t.shape)),
-        ("rows", rows, (rows.shape[0], 7)),
-        ("layout", layout, (channels, 3)),
-        ("bounds", bounds, (channels, 2)),
-        ("patient", patient, (batch,)),
-        ("stream", stream, (batch,)),
-    )
-    for name, tensor, shape in wanted:
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{NAME}: {name} has shape {tuple(tensor.shape)}, expected {shape}")
-
-
 def _reverse_step_in_place_torch(x: Tensor, raw: Tensor, x_0: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    x_s, x_0_hat, moved, nonfinite = _reverse_step_torch(x, raw, x_0, *rest)
     for name, tensor in (("x", x), ("x_0", x_0)):
         if not tensor.is_contiguous():
             raise ValueError(f"{NAME}_: {name} is not contiguous; use reverse_step")
-    x_s, x_0_hat, moved, nonfinite = _reverse_step_torch(x, raw, x_0, *rest)
     rows, step = rest[:2]
     x.copy_(x_s)
     x_0.copy_(torch.where(rows.index_select(0, step.reshape(1))[0, HISTORY] > 0, x_0_hat, x_0))
