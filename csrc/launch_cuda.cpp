@@ -26,6 +26,8 @@ Counts run(const Arguments& given, const at::Tensor& x_s, const at::Tensor& x_0_
   const int64_t B = given.x_t.size(0), C = given.x_t.size(1), L = given.x_t.size(2);
   TORCH_CHECK_VALUE(C <= MOST_CHANNELS, "hg3::reverse_step: x_t has ", C, " channels, expected at most ",
                     MOST_CHANNELS, " on a GPU");
+  TORCH_CHECK_VALUE(C * L <= MOST_ENTRIES, "hg3::reverse_step: x_t has ", C, " channels of length ", L,
+                    ", expected at most 2147483647 entries a patient on a GPU");
   const c10::cuda::CUDAGuard guard(given.x_t.device());  // the current device need not be the tensors'
   const auto rows = given.rows.contiguous(), layout = given.layout.contiguous(), bounds = given.bounds.contiguous();
   const auto patient = given.patient.contiguous(), stream = given.stream.contiguous();
@@ -35,7 +37,9 @@ Counts run(const Arguments& given, const at::Tensor& x_s, const at::Tensor& x_0_
     counts.nonfinite.zero_();
     return counts;
   }
-  const at::Tensor& raw = given.raw;
+  // the kernel counts in 32 bits inside a patient
+  const bool near = (C - 1) * given.raw.stride(1) + (L - 1) * given.raw.stride(2) < MOST_ENTRIES;
+  const at::Tensor raw = near ? given.raw : given.raw.contiguous();
   const DeviceStep call{given.x_t.const_data_ptr<float>(),
                         given.x_0_prev.const_data_ptr<float>(),
                         x_s.mutable_data_ptr<float>(),

@@ -8,6 +8,7 @@
 namespace hg3 {
 
 constexpr int MOST_CHANNELS = 2048;  // a tile of all channels lies in shared memory
+constexpr int64_t MOST_ENTRIES = INT32_MAX;  // of a patient, holes between its raw values included
 
 enum class RawType { FLOAT, BFLOAT16, HALF };
 

@@ -21,57 +21,71 @@ struct Divisor {
   __device__ int quotient(int n) const { return static_cast<int>((__umulhi(multiplier, n) + n) >> shift); }
 };
 
-// How a patient is cut, and where its values lie in shared memory: (C, pitch).
+// Where a patient's values lie in shared memory, (C, pitch), and in which order threads take them.
 struct Tile {
-  int C, L, length, quads, pitch, n_quads, all_quads;  // quads of a channel, of the tile, of a whole channel
-  Divisor by_channels, by_quads;
+  int C, L, length, pitch;
+  int quads, n_quads, all_quads;  // of a channel in the tile, of all channels in it, of a channel whole
+  bool whole, channels_last;  // every quad has four times and is aligned; neighbours in memory are channels
+  int raw_along_c, raw_along_l;
   int64_t raw_bytes;  // of a patient's raw values where they lie together, else 0
-
-  __device__ void place(int i, bool channels_last, int& c, int& quad) const {
-    const int outer = channels_last ? by_channels.quotient(i) : by_quads.quotient(i);
-    const int inner = i - outer * (channels_last ? C : quads);
-    c = channels_last ? inner : outer;
-    quad = channels_last ? outer : inner;
-  }
+  Divisor by_quads, by_channels;
 };
+
+inline int rounded_up(int64_t n, int64_t to) { return static_cast<int>((n + to - 1) / to * to); }
+
+inline bool aligned(const DeviceStep& call) {
+  const void* tensors[] = {call.x_t, call.x_0_prev, call.x_s, call.x_0_hat};
+  return std::all_of(tensors, tensors + 4, [](auto place) { return reinterpret_cast<uintptr_t>(place) % 16 == 0; });
+}
+
+inline Tile tile_of(const DeviceStep& call, int64_t value_bytes) {
+  Tile tile{.by_quads = Divisor(1), .by_channels = Divisor(static_cast<uint32_t>(call.C))};
+  tile.C = static_cast<int>(call.C);
+  tile.L = static_cast<int>(call.L);
+  const int padded = rounded_up(call.L, 4), fitting = TILE_BYTES / static_cast<int>(sizeof(float)) / tile.C / 4 * 4;
+  tile.length = std::clamp(fitting, 4, padded);
+  tile.quads = tile.length / 4;
+  tile.by_quads = Divisor(tile.quads);
+  tile.n_quads = tile.C * tile.quads;
+  tile.all_quads = padded / 4;
+  tile.pitch = tile.quads % 2 ? tile.length : tile.length + 4;  // an odd number of quads: fewer lines share a bank
+  tile.whole = tile.L % 4 == 0 && aligned(call);
+  tile.channels_last = call.raw_stride[1] < call.raw_stride[2];
+  tile.raw_along_c = static_cast<int>(call.raw_stride[1]);
+  tile.raw_along_l = static_cast<int>(call.raw_stride[2]);
+  const bool together = (call.C - 1) * call.raw_stride[1] + (call.L - 1) * call.raw_stride[2] + 1 == call.C * call.L;
+  tile.raw_bytes = together ? call.C * call.L * value_bytes : 0;
+  return tile;
+}
 
 // Four neighbours in time, of which the first n are there.
 struct Quad {
   float v[4];
 
-  __device__ static Quad load(const float* from, int n, bool aligned) {
-    if (aligned) {
-      const float4 four = *reinterpret_cast<const float4*>(from);
-      return {{four.x, four.y, four.z, four.w}};
-    }
+  template <bool WHOLE>
+  __device__ static Quad load(const float* from, int n = 4) {
     Quad quad{};
+    if (WHOLE) {
+      const float4 four = *reinterpret_cast<const float4*>(from);
+      quad = {{four.x, four.y, four.z, four.w}};
+    } else {
 #pragma unroll
-    for (int k = 0; k < 4; ++k)
-      if (k < n) quad.v[k] = from[k];
+      for (int k = 0; k < 4; ++k)
+        if (k < n) quad.v[k] = from[k];
+    }
     return quad;
   }
 
-  __device__ void store(float* to, int n, bool aligned) const {
-    if (aligned) {
+  template <bool WHOLE>
+  __device__ void store(float* to, int n = 4) const {
+    if (WHOLE) {
       *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
-      return;
-    }
+    } else {
 #pragma unroll
-    for (int k = 0; k < 4; ++k)
-      if (k < n) to[k] = v[k];
+      for (int k = 0; k < 4; ++k)
+        if (k < n) to[k] = v[k];
+    }
   }
 };
-
-inline int rounded_up(int64_t n, int64_t to) { return static_cast<int>((n + to - 1) / to * to); }
-
-inline Tile tile_of(const DeviceStep& call, int64_t value_bytes) {
-  const int C = static_cast<int>(call.C), L = static_cast<int>(call.L), all = rounded_up(L, 4);
-  const int fitting = TILE_BYTES / sizeof(float) / C / 4 * 4;
-  const int length = std::clamp(fitting, 4, all), quads = length / 4;
-  const int pitch = length % 8 ? length : length + 4;  // an odd number of quads: no two channels share a bank
-  const bool together = (C - 1) * call.raw_stride[1] + (L - 1) * call.raw_stride[2] + 1 == call.C * call.L;
-  return {C, L, length, quads, pitch, C * quads, all / 4, Divisor(C), Divisor(quads),
-          together ? call.C * call.L * value_bytes : 0};
-}
 
 }  // namespace hg3

@@ -17,7 +17,7 @@
 #define __device__
 #define __global__
 #define __forceinline__ inline __attribute__((always_inline))
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __shared__ static  // one block at a time, so that one copy is the block's
 
 using cudaStream_t = void*;
@@ -100,6 +100,7 @@ inline int __reduce_add_sync(unsigned, int value) {
   host::warps[warp]->arrive_and_wait();
   return total;
 }
+inline int atomicAdd(int* sum, int value) { return std::atomic_ref<int>(*sum).fetch_add(value); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((uint64_t{a} * b) >> 32); }
 
 // A device of one multiprocessor that holds two blocks: three patients are a second turn for one of them.
