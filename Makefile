@@ -30,12 +30,13 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all clean stale
+.PHONY: help install demo test test-all gpu-check clean stale
 
 help:
 	@echo "make demo      train, generate and check a small release, in runs/demo"
 	@echo "make test      ruff, mypy and the quick tests"
 	@echo "make test-all  ruff, mypy and all tests"
+	@echo "make gpu-check for whoever has a GPU: build, tests, sanitizers, benchmarks, in runs/gpu-check"
 	@echo "make install   only the set-up that the others do on their own"
 	@echo "make clean     remove .venv and whatever was built (not runs/)"
 	@echo "Variables (PYTHON, TORCH_INDEX, HG3_BUILD) are explained at the top of the Makefile."
@@ -54,6 +55,10 @@ test-all: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest
+
+# It builds the extension for CUDA itself, in place of what the set-up built.
+gpu-check: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu_check --out runs/gpu-check
 
 # The stamp goes first and comes back last, so a broken-off install is taken up again. torch is
 # installed alone, before what depends on it, so that nothing can bring in a second one. It is pinned

@@ -22,6 +22,15 @@ struct Channel {
   float low, high;
 };
 
+// Return whether row c of a layout (C, 3) is a channel's: blocks follow one another, and their channels agree.
+HG3_INLINE bool is_channel(const int64_t* layout, int64_t c, int64_t C) {
+  const int64_t* row = layout + 3 * c;
+  const int64_t head = row[0], start = row[1], width = row[2];
+  if (head < EPS || head > LOGITS || start < 0 || start > c || c - start >= width || width > C - start) return false;
+  if (c == start) return c == 0 || row[-2] + row[-1] == c;
+  return row[-3] == head && row[-2] == start && row[-1] == width;
+}
+
 HG3_INLINE bool is_finite(float value) { return (as_bits(value) & 0x7f800000u) != 0x7f800000u; }
 
 // Return x_0_hat before the guardrail, for any head but logits.

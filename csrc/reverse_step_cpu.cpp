@@ -40,19 +40,14 @@ Row row_of(const at::Tensor& rows, int64_t number) {
 }
 
 std::vector<Channel> channels_of(const at::Tensor& layout, const at::Tensor& bounds) {
-  const auto rows = layout.accessor<int64_t, 2>();
+  const auto whole = layout.contiguous();
+  const int64_t* rows = whole.const_data_ptr<int64_t>();
   const auto limits = bounds.accessor<float, 2>();
-  const int64_t C = layout.size(0);
   std::vector<Channel> channels;
-  int64_t end = 0;  // of the block before
-  for (int64_t c = 0; c < C; ++c) {
-    const int64_t head = rows[c][0], start = rows[c][1], width = rows[c][2];
-    const bool opens = c == end;  // a block; its other channels repeat what the first says
-    const bool fits = opens ? EPS <= head && head <= LOGITS && start == c && 0 < width && width <= C - c
-                            : head == rows[c - 1][0] && start == rows[c - 1][1] && width == rows[c - 1][2];
-    TORCH_CHECK_VALUE(fits, "hg3::reverse_step: layout row ", c, " is (", head, ", ", start, ", ", width,
-                      "), expected a head from 0 to 3 and blocks that follow one another");
-    if (opens) end = c + width;
+  for (int64_t c = 0; c < layout.size(0); ++c) {
+    const int64_t head = rows[3 * c], start = rows[3 * c + 1], width = rows[3 * c + 2];
+    TORCH_CHECK_VALUE(is_channel(rows, c, layout.size(0)), "hg3::reverse_step: layout row ", c, " is (", head, ", ",
+                      start, ", ", width, "), expected a head from 0 to 3 and blocks that follow one another");
     channels.push_back({static_cast<int32_t>(head), static_cast<int32_t>(start), static_cast<int32_t>(width),
                         limits[c][0], limits[c][1]});
   }
