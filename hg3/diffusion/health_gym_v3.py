@@ -58,8 +58,9 @@ class PublishedUNet(nn.Module):
             h = block(h, time(t))
             skips.append(h)
             h = down(h)
+        middle_time = self.middle_time(t)
         for block in self.middle:
-            h = block(h, self.middle_time(t))
+            h = block(h, middle_time)
         for up, block, time in zip(self.ups, self.up_blocks, self.up_times, strict=True):
             skip = skips.pop()
             h = up(h)[:, :, : skip.shape[2]]

@@ -17,7 +17,7 @@ def compile_network(network: nn.Module) -> nn.Module:
     No kernel is chosen by timing, and each other shape gets a compilation of its own, so that the numbers of a block
     depend neither on the moment nor on the blocks before it.
     """
-    return torch.compile(  # type: ignore[call-overload, no-any-return]  # the overloads lack isolate_recompiles
+    return torch.compile(  # type: ignore[call-overload]  # the overloads lack isolate_recompiles
         network, fullgraph=True, dynamic=False, isolate_recompiles=True, options={"deterministic": True}
     )
 
