@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hg3 import __version__
-from hg3.compiled import build_info
+from hg3.extension import build_info
 from hg3.sampling.ops import implementation
 from hg3.training.device import default_device, device_model, resolve_precision
 

@@ -3,18 +3,31 @@
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks import conditions, presets, real_table, reverse_step, solvers
+from benchmarks import conditions, generate, levers, presets, published, real_table, reverse_step, scale, solvers, train
 from benchmarks.machine import last_cache
+from benchmarks.stand_in import prepare, untrained_run
+from benchmarks.timing import in_turns
+from hg3.diffusion.health_gym_v3 import published_losses
+from hg3.diffusion.loss import Batch, Draw
+from hg3.release import writer
+from hg3.release.load import load
+from hg3.release.plan import open_source
 from hg3.sampling.solvers import SOLVERS
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.schema import load_schema
 from hg3.table.write import write_table
+from tests import runs
 from tests.runs import TINY, make_run, options, write_cohort
+
+one_thread = runs.one_thread
 
 SCHEMAS = sorted((Path(real_table.__file__).parent / "schemas").glob("*.toml"))
 
@@ -119,3 +132,118 @@ def test_the_two_sides_of_a_reverse_step_must_agree(monkeypatch: pytest.MonkeyPa
 def test_the_last_cache_is_read_from_the_machine() -> None:
     size = last_cache(torch.device("cpu"))
     assert size is None or 2**20 <= size < 2**34
+
+
+def call(program: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Any:
+    """Run a program with `arguments`, the last of which is the JSON that it writes; return that."""
+    monkeypatch.setattr(sys, "argv", [program.__name__, *map(str, arguments)])
+    program.main()
+    return json.loads(Path(str(arguments[-1])).read_text(encoding="utf-8"))
+
+
+def test_sides_are_called_in_turns_after_a_first_call_each() -> None:
+    called: list[str] = []
+    timed = in_turns({name: lambda name=name: called.append(name) for name in "ab"}, repeats=2)  # type: ignore[misc]
+    assert called == list("ab" * 3)
+    assert all(side.seconds > 0 and side.first > 0 for side in timed.values())
+
+
+SPEED = ("--width", "16", "--cohort", "60")
+
+
+@pytest.mark.filterwarnings("ignore:the schedule ends at alpha_bar")
+def test_generation_is_measured_beside_the_published_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levers, "BLOCKS", (4, 8))
+    sizes = ("--block", 8, "--batch", 4, "--published-steps", 2, "--lever-steps", 2, "--repeats", 1)
+    files = ("--work", tmp_path / "work", "--json", tmp_path / "generate.json")
+    found = call(generate, monkeypatch, *SPEED, *sizes, "--steps", 4, 3, "--acceptance", 0.5, *files)
+    theirs, (ours, fewer) = found["published"], found["hg3"]
+    assert found["width"] == [16, 16] and theirs["steps"] == 500 and (ours["steps"], fewer["steps"]) == (4, 3)
+    # the figures are rounded as they are written
+    assert theirs["accepted_per_s"] == pytest.approx(0.5 * theirs["patients_per_s"], abs=1e-4)
+    assert 1 / theirs["patients_per_s"] > 500 * theirs["seconds_a_step"] / 4 * 0.99
+    for row in (ours, fewer):
+        assert row["ratio"] == pytest.approx(row["accepted_per_s"] / theirs["accepted_per_s"], rel=0.01)
+        assert row["ratio"] == pytest.approx(2 * row["ratio_without_acceptance"], abs=0.2)
+    assert found["ratio"] == ours["ratio"] and found["machine"]["threads"] == 1
+    names = {row["lever"] for row in found["levers"]}
+    assert {"nothing rejected", "fused reverse step", "bfloat16", "blocks of 8, not 4"} <= names
+    assert all(row.get("times", 1) > 0 for row in found["levers"])
+    assert str(tmp_path) not in json.dumps(found)
+
+
+@pytest.mark.filterwarnings("ignore:the schedule ends at alpha_bar")
+def test_published_sampler_takes_the_steps_of_the_preset(tmp_path: Path) -> None:
+    """Its mean is that of the preset's own table: without noise, both make the same step."""
+    source = open_source(untrained_run("health-gym-v3", {"network.width": "16"}, tmp_path, 60), torch.device("cpu"))
+    x, schedule = torch.randn(3, 22, 100), source.recipe.build_schedule()
+    with pytest.MonkeyPatch.context() as patched, torch.inference_mode():
+        patched.setattr(torch, "randn_like", torch.zeros_like)
+        actual = published.noise_and_reverse(source.network, schedule, x, 2)  # type: ignore[arg-type]
+        table = source.table("ancestral-beta", 500, None)
+        for t, (signal, noise, a, b0, *_) in zip(table.times[:2], table.rows[:2], strict=True):
+            _, eps = source.network(torch.zeros(3, 0), x, torch.full((3,), t), torch.zeros(3, 0))
+            x = float(a) * x + float(b0) * (x - float(noise) * eps) / float(signal)
+    torch.testing.assert_close(actual, x, rtol=1e-4, atol=1e-4)  # float32, in two orders
+
+
+def test_published_filter_keeps_patients_inside_the_training_range() -> None:
+    x = torch.zeros(4, 22, 60)
+    x[1, 0, 3], x[2, 1, 59], x[3, 2, 0] = 1.01, -1.01, 5.0  # VL, CD4, a code
+    assert published.in_range(x).tolist() == [True, False, False, True]
+
+
+@pytest.mark.filterwarnings("ignore:the schedule ends at alpha_bar")
+def test_training_is_measured_beside_the_published_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "BATCHES", (8, 36, 64))
+    files = ("--work", tmp_path / "work", "--json", tmp_path / "train.json")
+    found = call(train, monkeypatch, *SPEED, "--repeats", 1, *files)
+    assert found["batch"] == 36 and found["width"] == 16  # of 60 patients, 36 are learnt from
+    assert found["ratio"] == pytest.approx(found["hg3"] / found["published"], abs=0.01)
+    assert found["patients_per_s_by_batch"].keys() == {"8", "36"}
+    assert all(times > 0 for times in found["levers"].values())
+
+
+@pytest.mark.filterwarnings("ignore:the schedule ends at alpha_bar")
+def test_published_update_is_on_the_published_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss that it returns is that of the preset for the same times, noise and blend, and weights move by Adam."""
+    recipe = prepare("health-gym-v3", {"network.width": "16", "training.batch": "8"}, tmp_path, 60).recipe
+    torch.manual_seed(0)
+    network, schedule = recipe.build_network(), recipe.build_schedule()
+    x_0, eps, blend, t = torch.randn(8, 22, 100), torch.randn(8, 22, 100), torch.rand(8, 22, 100), torch.arange(8) * 60
+    batch = Batch(torch.zeros(8, 0), x_0, torch.ones(8, 0).bool(), torch.ones(8, 7, 60).bool())
+    noise = Draw(t, torch.zeros(8, 0), eps, torch.zeros(8, 0).bool())
+    wanted = sum(published_losses(network, batch, noise, blend, schedule, 60)).item()  # type: ignore[union-attr]
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    update = published.make_update(network, schedule, 60)  # type: ignore[arg-type]
+    for name, value in (("randint", t), ("randn_like", eps), ("rand_like", blend)):
+        monkeypatch.setattr(torch, name, lambda *_, value=value, **__: value)
+    assert update(x_0) == pytest.approx(wanted, rel=1e-5)
+    moved = torch.cat([(p - b).abs().flatten() for p, b in zip(network.parameters(), before, strict=True)])
+    assert moved.max().item() == pytest.approx(
+        1e-3, rel=0.01
+    )  # the first step of Adam is its rate, whatever the gradient
+
+
+def test_one_release_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, name in ((writer, "sample_patients"), (writer, "decode_counted"), (pq.ParquetWriter, "write_table")):
+        monkeypatch.setattr(place, name, getattr(place, name))  # put back what the program wraps
+    run = untrained_run("hg3", {"network.width": "16"}, tmp_path / "work", 60)
+    row = scale.one_size(run, tmp_path / "release", 600, steps=2, compile="none")
+    assert row["patients"] == 600 == load(tmp_path / "release").iloc[:, 0].nunique()
+    assert row["share"].keys() == {"network", "decoding", "writing"} and 0.1 < sum(row["share"].values()) < 1
+    assert row["steady_per_s"] > 0 and row["peak_mib"] > 100  # torch alone takes that
+
+
+@pytest.mark.slow
+def test_releases_of_growing_size_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ("--work", tmp_path / "work", "--json", tmp_path / "scale.json")
+    found = call(scale, monkeypatch, *SPEED, "--sizes", 512, 1024, "--steps", 2, *files)
+    small, large = found["sizes"]
+    assert (small["patients"], large["patients"]) == (512, 1024)
+    for row in found["sizes"]:
+        assert row["share"].keys() == {"network", "decoding", "writing"} and 0 < sum(row["share"].values()) <= 1
+        assert row["peak_mib"] > 100  # torch alone takes that
+        assert row["fixed_s"] == pytest.approx(row["seconds"] - row["patients"] / row["steady_per_s"], abs=0.1)
+    assert 0 < found["ratio"] <= 1 and found["width"] == 16
+    assert not list((tmp_path / "work").glob("release-*"))

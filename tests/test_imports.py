@@ -16,7 +16,7 @@ PACKAGE = Path(hg3.__file__).parent
 # know nothing of each other.
 LAYERS = (
     ("errors",),
-    ("compiled", "disk", "layout", "philox"),
+    ("disk", "extension", "layout", "philox"),
     ("table.column", "table.forbidden"),
     ("table.rules",),
     ("config", "table.schema"),
@@ -35,7 +35,7 @@ ONLY = {
     "table.schema": {"errors", "table.column", "table.rules"},
     "diffusion": {"errors", "layout", "config"},  # channels, never a table
     "evaluation": {"errors", "disk", "table", "table.column", "table.schema"},  # tables and a schema, never a model
-    "sampling": {"errors", "compiled", "layout", "philox", "config", "diffusion"},  # any callable is a model
+    "sampling": {"errors", "extension", "layout", "philox", "config", "diffusion"},  # any callable is a model
 }
 # Libraries that an installation may lack, and the one module that may import each.
 OPTIONAL = {"mlflow": "cluster/tracking.py", "submitit": "cluster/jobs.py"}
@@ -133,7 +133,7 @@ import hg3, hg3.cli.app
 for name in hg3.__all__:
     getattr(hg3, name)
 import torch
-from hg3.compiled import build_info
+from hg3.extension import build_info
 from hg3.sampling.ops import implementation
 assert build_info() is None
 print(implementation(torch.device("cpu")))

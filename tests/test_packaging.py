@@ -18,8 +18,8 @@ import pytest
 import torch
 
 import hg3
-from hg3.compiled import build_info
 from hg3.config import load_preset, shipped_presets
+from hg3.extension import build_info
 from hg3.table.schema import load_schema, shipped_schemas
 
 ROOT = Path(__file__).parents[1]

@@ -72,7 +72,8 @@ def model_describe(
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    length = f"{found['length']} times, padded to {found['padded_length']}"
+    length, padded = found["length"], found["padded_length"]
+    length = f"{length} times" if padded == length else f"{length} times, padded to {padded}"
     print(f"preset {found['preset']} on schema {found['schema']}: {found['parameters']:,} parameters, {length}")
     print_table(
         f"{found['static_channels']} static and {found['dynamic_channels']} dynamic channels",

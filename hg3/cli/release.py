@@ -30,6 +30,7 @@ def generate_command(
     balance: Annotated[str | None, typer.Option(help="A static column whose codes get equal shares.")] = None,
     shard: Annotated[str, typer.Option(help="I/N: make every N-th part from the I-th on.")] = "1/1",
     mix: Annotated[bool, typer.Option("--mix", help="Go on under another device, torch or precision.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network: a minute, then faster.")] = False,
 ) -> None:
     """Generate a release from a run.
 
@@ -40,11 +41,11 @@ def generate_command(
     """
     from hg3.release.writer import generate
 
-    mine = _shard(shard)
+    mine, mode = _shard(shard), "default" if compiled else "none"
     asked = {"solver": solver, "steps": steps, "eta": eta, "where": _where(where), "balance": balance}
     with progress() as bars:
         report = partial(bars, "generate")
-        complete = generate(run, out, patients, seed, shard=mine, mix=mix, report=report, **asked)
+        complete = generate(run, out, patients, seed, shard=mine, mix=mix, compile=mode, report=report, **asked)
     print(f"{patients:,} patients in {out}" if complete else f"shard {shard} is done; others are not yet")
 
 

@@ -17,7 +17,7 @@ RECONSTRUCTION_WEIGHT = 20.0
 
 
 class PublishedUNet(nn.Module):
-    """The published 1-D U-Net: denoiser of x_dynamic (B, C, P), P the padded length, at times t (B,).
+    """The published 1-D U-Net: denoiser of x_dynamic (B, C, P), P the padded length, at times t (B,), or (1,).
 
     Every level has `width` channels; a time embedding of its own reaches the first normalisation of each residual
     block as scale and shift. It knows no static columns: x_static (B, 0) and given (B, 0) are passed through.
@@ -58,8 +58,9 @@ class PublishedUNet(nn.Module):
             h = block(h, time(t))
             skips.append(h)
             h = down(h)
+        middle_time = self.middle_time(t)
         for block in self.middle:
-            h = block(h, self.middle_time(t))
+            h = block(h, middle_time)
         for up, block, time in zip(self.ups, self.up_blocks, self.up_times, strict=True):
             skip = skips.pop()
             h = up(h)[:, :, : skip.shape[2]]

@@ -18,12 +18,12 @@ TIME_FEATURES = 128
 
 
 class UNet(nn.Module):
-    """Denoiser of x_static (B, S) and x_dynamic (B, C, L) at times t (B,).
+    """Denoiser of x_static (B, S) and x_dynamic (B, C, L) at times t (B,), or (1,) where all patients share it.
 
     Static blocks that are `given`, bool (B, static blocks), hold clean values at any time: a condition.
 
-    The length is padded with zeros to the next multiple of 2^levels. The pad is held at 0 before every convolution,
-    hidden from attention and pooling, and no normalisation looks along time, so nothing depends on it.
+    Each level has ceil(length / 2^level) times and no pad: where a length is odd, a convolution reads a zero after its
+    end, and no normalisation looks along time.
 
     Two short cuts give what many layers would have to learn. The time means of the input reach every block through
     FiLM: under strong noise they are what is known of a patient's own level. And a category's logits begin with the
@@ -35,6 +35,7 @@ class UNet(nn.Module):
     """
 
     channels_last = True
+    padding = 0
     evidence: Tensor
     static_codes: Tensor
     dynamic_codes: Tensor
@@ -48,11 +49,10 @@ class UNet(nn.Module):
         self.register_buffer("evidence", evidence(schedule), persistent=False)
         self.register_buffer("static_codes", code_channels(layout.static), persistent=False)
         self.register_buffer("dynamic_codes", code_channels(layout.dynamic), persistent=False)
-        self.padding = -length % 2**levels
-        self.lengths = [math.ceil(length / 2**i) for i in range(levels + 1)]  # without the pad, per level
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
         self.level = nn.Sequential(nn.Linear(n_input, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
-        self.position = nn.Parameter(0.02 * torch.randn(length + self.padding, width))
+        n_positions = length + -length % 2**levels  # those past the end are never read; checkpoints hold them
+        self.position = nn.Parameter(0.02 * torch.randn(n_positions, width))
         self.enter = nn.Linear(n_input, width)
         self.down_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(levels))
         self.downs = nn.ModuleList(TimeConv(width, 4, stride=2) for _ in range(levels))
@@ -67,22 +67,20 @@ class UNet(nn.Module):
         length = x_dynamic.shape[2]
         static = torch.cat([x_static, given.to(x_static.dtype)], dim=1)
         level = torch.cat([x_dynamic.sum(dim=2) / math.sqrt(length), static], dim=1)  # unit variance in pure noise
-        time = self.time(time_features(t, self.n_times)) + self.level(level)  # (B, 4W)
+        time = F.silu(self.time(time_features(t, self.n_times)) + self.level(level))  # (B, 4W)
         everywhere = static[:, None, :].expand(-1, length, -1)
-        h = F.pad(torch.cat([x_dynamic.transpose(1, 2), everywhere], dim=2), (0, 0, 0, self.padding))
-        h = self.enter(h) + self.position
+        h = self.enter(torch.cat([x_dynamic.transpose(1, 2), everywhere], dim=2)) + self.position[:length]
         skips = []
-        for block, down, valid in zip(self.down_blocks, self.downs, self.lengths, strict=False):
-            h = block(h, time, valid)
+        for block, down in zip(self.down_blocks, self.downs, strict=True):
+            h = block(h, time)
             skips.append(h)
-            h = down(h, valid)
-        bottom = self.lengths[-1]
+            h = down(h)
         first, attention, last = self.middle
-        h = last(attention(first(h, time, bottom), bottom), time, bottom)
-        pooled = h[:, :bottom].mean(dim=1)  # (B, W)
-        for block, up, valid in zip(self.up_blocks, self.ups, reversed(self.lengths[:-1]), strict=True):
-            h = block(up(h, math.ceil(valid / 2)) + skips.pop(), time, valid)
-        h = h[:, :length]
+        h = last(attention(first(h, time)), time)
+        pooled = h.mean(dim=1)  # (B, W)
+        for block, up in zip(self.up_blocks, self.ups, strict=True):
+            skip = skips.pop()
+            h = block(up(h)[:, : skip.shape[1]] + skip, time)
         strength = self.evidence[t][:, None]  # (B, 1)
         raw_dynamic = self.leave(h).transpose(1, 2) + (strength * self.dynamic_codes)[:, :, None] * x_dynamic
         if self.leave_static is None:
@@ -102,24 +100,25 @@ class ResidualBlock(nn.Module):
         for parameter in self.conv_out.parameters():
             nn.init.zeros_(parameter)  # each block starts as the identity, which early training needs
 
-    def forward(self, x: Tensor, time: Tensor, valid: int) -> Tensor:
-        """Return (B, L, W) from x (B, L, W) and time features (B, 4W); times from `valid` on are pad."""
-        gamma, beta = self.film(F.silu(time))[:, None, :].chunk(2, dim=2)
-        h = self.conv_in(F.silu(self.norm_in(x) * (1 + gamma) + beta), valid)
-        return x + self.conv_out(F.silu(self.norm_out(h)), valid)
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Return (B, L, W) from x (B, L, W) and time features (B, 4W)."""
+        gamma, beta = self.film(time)[:, None, :].chunk(2, dim=2)
+        h = self.conv_in(F.silu(self.norm_in(x) * (1 + gamma) + beta))
+        return x + self.conv_out(F.silu(self.norm_out(h)))
 
 
 class TimeConv(nn.Module):
-    """Convolution over time of (B, L, W), kernel 3 or 4, that reads the pad as zeros."""
+    """Convolution over time of (B, L, W), kernel 3, or kernel 4 and stride 2, which gives ceil(L / 2) times."""
 
     def __init__(self, width: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         conv = nn.Conv2d(width, width, (1, kernel))
         self.weight, self.bias, self.stride = conv.weight, conv.bias, stride
 
-    def forward(self, x: Tensor, valid: int) -> Tensor:
-        image = _as_image(_clear_pad(x, valid))
-        return _as_sequence(F.conv2d(image, self.weight, self.bias, stride=(1, self.stride), padding=(0, 1)))
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] % self.stride:
+            x = F.pad(x, (0, 0, 0, 1))
+        return _as_sequence(F.conv2d(_as_image(x), self.weight, self.bias, stride=(1, self.stride), padding=(0, 1)))
 
 
 class TimeUpConv(nn.Module):
@@ -130,9 +129,8 @@ class TimeUpConv(nn.Module):
         conv = nn.ConvTranspose2d(width, width, (1, 4))
         self.weight, self.bias = conv.weight, conv.bias
 
-    def forward(self, x: Tensor, valid: int) -> Tensor:
-        image = _as_image(_clear_pad(x, valid))
-        return _as_sequence(F.conv_transpose2d(image, self.weight, self.bias, stride=(1, 2), padding=(0, 1)))
+    def forward(self, x: Tensor) -> Tensor:
+        return _as_sequence(F.conv_transpose2d(_as_image(x), self.weight, self.bias, stride=(1, 2), padding=(0, 1)))
 
 
 class Attention(nn.Module):
@@ -145,12 +143,11 @@ class Attention(nn.Module):
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, valid: int) -> Tensor:
-        """Return (B, L, W) from x (B, L, W); the pad is neither asked nor answered."""
-        qkv = self.qkv(self.norm(x[:, :valid])).unflatten(2, (3, self.heads, -1))  # (B, valid, 3, heads, W / heads)
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, L, W) from x (B, L, W)."""
+        qkv = self.qkv(self.norm(x)).unflatten(2, (3, self.heads, -1))  # (B, L, 3, heads, W / heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return x + F.pad(self.out(mixed), (0, 0, 0, x.shape[1] - valid))
+        return x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 def evidence(schedule: Schedule) -> Tensor:
@@ -178,13 +175,6 @@ def time_features(t: Tensor, n_times: int) -> Tensor:
     frequency = torch.exp(-math.log(10_000.0) * torch.arange(half, device=t.device) / half)
     angle = (t.float() * (1000.0 / n_times))[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1)
-
-
-def _clear_pad(x: Tensor, valid: int) -> Tensor:
-    """Return x (B, L, W) with zeros from time `valid` on."""
-    if valid >= x.shape[1]:
-        return x
-    return F.pad(x[:, :valid], (0, 0, 0, x.shape[1] - valid))
 
 
 def _as_image(x: Tensor) -> Tensor:

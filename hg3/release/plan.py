@@ -15,6 +15,7 @@ from hg3 import __version__
 from hg3.errors import ConfigError, ReleaseError
 from hg3.release.conditions import Value, check_balance, resolve_where
 from hg3.release.manifest import FORMAT
+from hg3.sampling.compiled import check_choice, compile_network, compiler
 from hg3.sampling.generate import BLOCK_PATIENTS, Sampler
 from hg3.sampling.ops import implementation
 from hg3.sampling.solvers import SamplerTable, sampler_table
@@ -28,12 +29,13 @@ ENVIRONMENT = ("versions", "device", "precision", "implementation", "compile")  
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint opened for sampling."""
+    """A checkpoint opened for sampling; `compile` says how its network is compiled, with what, or is "none"."""
 
     checkpoint: Path
     recipe: Recipe
     network: torch.nn.Module
     device: torch.device
+    compile: str = "none"
 
     def table(self, solver: str, steps: int, eta: float | None) -> SamplerTable:
         """Return the sampler's table on the checkpoint's own schedule."""
@@ -65,8 +67,16 @@ class Request:
     part_blocks: int = PART_BLOCKS
 
 
-def open_source(run: Path, device: torch.device) -> Source:
-    """Return the best checkpoint of `run` with its averaged weights, every file checked against its hash."""
+def open_source(run: Path, device: torch.device, compile: str = "none") -> Source:
+    """Return the best checkpoint of `run` with its averaged weights, every file checked against its hash.
+
+    With `compile` "default", its network is compiled when it is first called.
+
+    Raises
+    ------
+    Hg3Error
+        If the run cannot be read, or its network cannot be compiled.
+    """
     checkpoint = best_checkpoint(run)
     recipe = read_recipe(checkpoint)
     network = recipe.build_network()
@@ -74,7 +84,11 @@ def open_source(run: Path, device: torch.device) -> Source:
         network.load_state_dict(read_tensors(checkpoint / "ema.safetensors"))
     except RuntimeError:
         raise ReleaseError(f"{checkpoint} holds weights of another network than its config.toml; restore it") from None
-    return Source(checkpoint, recipe, network.to(device).eval(), device)
+    network = network.to(device).eval()
+    check_choice(compile, recipe.preset.sampling.range_filter)
+    if compile == "none":
+        return Source(checkpoint, recipe, network, device)
+    return Source(checkpoint, recipe, compile_network(network), device, f"{compile}, {compiler(device)}")
 
 
 def make_plan(source: Source, asked: Request) -> dict[str, Any]:
@@ -127,7 +141,7 @@ def make_plan(source: Source, asked: Request) -> dict[str, Any]:
 
 
 def environment(source: Source) -> dict[str, Any]:
-    """Return what equal bytes need beside the plan: software, device model, precision, implementation."""
+    """Return what equal bytes need beside the plan: software, device model, precision, implementation, compilation."""
     versions = {"hg3": __version__, "torch": torch.__version__, "pyarrow": pyarrow.__version__}
     versions |= {"numpy": numpy.__version__, "scipy": version("scipy")}
     driver = _driver_version() if source.device.type == "cuda" else None
@@ -142,7 +156,7 @@ def environment(source: Source) -> dict[str, Any]:
         },
         "precision": resolve_precision(source.recipe.preset.training.precision, source.device),
         "implementation": implementation(source.device),
-        "compile": "none",
+        "compile": source.compile,
     }
 
 

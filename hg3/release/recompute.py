@@ -34,7 +34,7 @@ class Recomputed:
 
 def recompute_patients(release: Path, manifest: dict[str, Any], count: int, run: Path) -> Recomputed:
     """Return what came of computing the blocks of `count` random patients anew from `run`."""
-    source = open_source(run, default_device())
+    source = open_source(run, default_device(), manifest["compile"].partition(",")[0])  # compiled as the release was
     faults = _source_faults(release, manifest, source, run)
     if faults:
         return Recomputed(faults=faults)

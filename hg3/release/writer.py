@@ -66,6 +66,7 @@ def generate(
     seed: int = 0,
     shard: tuple[int, int] = (1, 1),
     mix: bool = False,
+    compile: str = "none",
     report: Report = lambda entry: None,
     **asked: Any,
 ) -> bool:
@@ -74,7 +75,8 @@ def generate(
     Parameters
     ----------
     shard : (i, n): make every n-th part from the i-th on, 1 <= i <= n. Whoever makes the last part completes.
-    mix : go on under another device, torch or precision than the release was begun with.
+    mix : go on under another device, torch, precision or compilation than the release was begun with.
+    compile : "none", or "default": torch.compile makes the network faster, after a minute or so that it takes.
     report : called at first and after each block with {"patients": made by this call so far, "of": its share}.
     asked : solver, steps, eta, where and balance of a `Request`, and for tests block_patients and part_blocks.
 
@@ -83,7 +85,7 @@ def generate(
     Hg3Error
         If the run cannot be read, or `out` holds something else.
     """
-    source = open_source(Path(run), default_device())
+    source = open_source(Path(run), default_device(), compile)
     plan = make_plan(source, Request(patients, seed, **asked))
     index, n_shards = shard
     if not 1 <= index <= n_shards:

@@ -109,7 +109,7 @@ def sample_patients(model: Model, patients: range, sampler: Sampler, condition: 
     Parameters
     ----------
     model : any callable (x_static (B, S), x_dynamic (B, C, L), t (B,), given (B, static blocks)) -> raw predictions
-        of the first two's shapes.
+        of the first two's shapes; t is (1,) here, so that what depends on it alone is computed once a step.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def _attempt(model: Model, patient: Tensor, sampler: Sampler, condition: Conditi
         for number, t in enumerate(sampler.table.times.tolist()):
             step = torch.tensor(number, device=patient.device)
             x_static = torch.where(fixed, condition.x_static, static.x[:, :, 0])
-            raw_static, raw_dynamic = model(x_static, dynamic.x, torch.full_like(patient, t), condition.given)
+            raw_static, raw_dynamic = model(x_static, dynamic.x, torch.full_like(patient[:1], t), condition.given)
             counts = [
                 half.advance(raw, rows, step, seed, patient)
                 for half, raw in ((static, raw_static[:, :, None]), (dynamic, raw_dynamic))

@@ -1,13 +1,13 @@
 """hg3::reverse_step, the one operator of sampling: head, guardrail, update and noise.
 
-The torch implementation below serves every device that the compiled extension has no kernel for, see `hg3.compiled`.
+The torch implementation below serves every device that the compiled extension has no kernel for, see `hg3.extension`.
 """
 
 import torch
 from torch import Tensor
 
-from hg3.compiled import has_kernel, register
 from hg3.diffusion.heads import predict_x_0
+from hg3.extension import has_kernel, register
 from hg3.philox import normal
 from hg3.sampling.check_arguments import check_reverse_step
 from hg3.sampling.solvers import HISTORY, STEP_STD

@@ -1,6 +1,6 @@
 """hg3::decode, the operator of decoding: x_0 to clinical units and codes.
 
-The implementation below serves every device that the compiled extension has no kernel for, see `hg3.compiled`; a
+The implementation below serves every device that the compiled extension has no kernel for, see `hg3.extension`; a
 sample lies on the host when it is decoded.
 """
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hg3.compiled import register
+from hg3.extension import register
 from hg3.philox import words
 from hg3.table.codecs import on_lattice
 from hg3.table.transforms import Transform

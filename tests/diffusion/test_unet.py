@@ -1,14 +1,15 @@
-"""The network: shapes, a pad that nothing depends on, patients that do not see each other, gradients."""
+"""The network: shapes, levels without a pad, patients that do not see each other, gradients."""
 
 import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from hg3.config import NetworkConfig
 from hg3.diffusion.schedule import cosine_schedule
-from hg3.diffusion.unet import ResidualBlock, UNet, evidence, time_features
+from hg3.diffusion.unet import Attention, ResidualBlock, TimeConv, UNet, evidence, time_features
 from hg3.layout import Block, Layout
 
 CONFIG = NetworkConfig(width=16, levels=3, heads=2)
@@ -59,40 +60,43 @@ def test_shapes(length: int, n_static: int) -> None:
 def test_shapes_at_other_depths(levels: int) -> None:
     network = lively(13, config=NetworkConfig(width=8, levels=levels, heads=1))
     assert network(*inputs(13))[1].shape == (3, 4, 13)
-    assert (13 + network.padding) % 2**levels == 0 and network.padding < 2**levels
 
 
-@pytest.mark.parametrize("length", [1, 5, 60, 61])
+@pytest.mark.parametrize("length", LENGTHS)
 @torch.no_grad()
-def test_nothing_depends_on_the_pad(length: int) -> None:
-    network = lively(length)
-    before = network(*inputs(length))
-
-    def spoil_entry(module: nn.Module, arguments: tuple[Tensor], output: Tensor) -> Tensor:
-        output[:, length:] = 1e3
-        return output
-
-    def spoil_level(module: nn.Module, arguments: tuple[Tensor, Tensor, int]) -> tuple[Tensor, Tensor, int]:
-        x, time, valid = arguments
-        spoiled = x.clone()
-        spoiled[:, valid:] = 1e3
-        return spoiled, time, valid
-
-    network.enter.register_forward_hook(spoil_entry)
-    spoilt_entry = network(*inputs(length))
+def test_every_level_has_its_own_times_and_no_pad(length: int) -> None:
+    network, seen = lively(length), []
     for module in network.modules():
-        if isinstance(module, ResidualBlock):
-            module.register_forward_pre_hook(spoil_level)
-    spoilt_everywhere = network(*inputs(length))
-    for actual in (spoilt_entry, spoilt_everywhere):
-        assert torch.equal(actual[0], before[0])
-        assert torch.equal(actual[1], before[1])
+        if isinstance(module, ResidualBlock | Attention):
+            module.register_forward_hook(lambda _module, given, output: seen.append((given[0].shape, output.shape)))
+    network(*inputs(length))
+    down = [length, math.ceil(length / 2), math.ceil(length / 4)]
+    wanted = [*down, *[math.ceil(length / 8)] * 3, *reversed(down)]
+    assert seen == [(torch.Size((3, times, 16)),) * 2 for times in wanted]
+
+
+@pytest.mark.parametrize("length", [1, 2, 15, 60])
+@torch.no_grad()
+def test_convolutions_read_zeros_past_either_end(length: int) -> None:
+    """As a Conv1d does whose input was padded by hand, an odd length by one more at its end before it is halved."""
+    torch.manual_seed(0)
+    x = torch.randn(2, length, 8)
+    for convolution, pad in ((TimeConv(8, 3), (1, 1)), (TimeConv(8, 4, stride=2), (1, 1 + length % 2))):
+        assert convolution.bias is not None
+        weight, stride = convolution.weight[:, :, 0].double(), convolution.stride
+        padded = F.pad(x.double().transpose(1, 2), pad)
+        wanted = F.conv1d(padded, weight, convolution.bias.double(), stride=stride).transpose(1, 2)
+        assert wanted.shape[1] == math.ceil(length / stride)
+        torch.testing.assert_close(convolution(x).double(), wanted, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
-def test_a_length_that_needs_no_pad_has_none() -> None:
-    assert fresh(64).padding == 0 and fresh(60).padding == 4 and fresh(61).padding == 3
-    assert fresh(60).position.shape[0] == 64
+def test_one_time_for_all_is_the_same_time_for_each() -> None:
+    network = lively(60)
+    x_static, x_dynamic, _, given = inputs(60)
+    shared = network(x_static, x_dynamic, torch.tensor([7]), given)
+    for one, each in zip(shared, network(x_static, x_dynamic, torch.full((3,), 7), given), strict=True):
+        torch.testing.assert_close(one, each, rtol=1e-4, atol=1e-4)  # a product of one row adds in another order
 
 
 @pytest.mark.parametrize("length", [5, 61])
@@ -164,7 +168,7 @@ def test_every_parameter_learns_once_the_zero_layers_have_moved(length: int) -> 
     backward(network, length)
     still = [name for name, p in network.named_parameters() if not gradient(p).abs().sum() > 0]
     assert still == []
-    assert (gradient(network.position)[length:] == 0).all()  # the pad teaches nothing
+    assert (gradient(network.position)[length:] == 0).all()  # never read
 
 
 @torch.no_grad()
@@ -172,7 +176,7 @@ def test_blocks_start_as_the_identity() -> None:
     x, time = torch.randn(2, 8, 16), torch.randn(2, 64)
     block = ResidualBlock(16)
     assert block.conv_out.bias is not None  # the one thing it adds
-    torch.testing.assert_close(block(x, time, 8), x + block.conv_out.bias)
+    torch.testing.assert_close(block(x, time), x + block.conv_out.bias)
 
 
 def test_time_features_are_sines_and_cosines_of_a_scaled_time() -> None:

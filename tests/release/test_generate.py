@@ -16,8 +16,10 @@ from hg3.errors import ConfigError, Hg3Error, ReleaseError, RunError
 from hg3.release import plan as plan_module
 from hg3.release import writer
 from hg3.release.load import load
+from hg3.release.recompute import agreeing_share
 from hg3.release.verify import verify_release
 from hg3.release.writer import generate
+from hg3.sampling.compiled import compiler
 from tests import runs
 from tests.runs import SIZES, file_bytes, make_release, make_run, manifest_of, run_python
 
@@ -440,6 +442,33 @@ def test_other_environment_needs_mix(run: Path, tmp_path: Path, elsewhere: pytes
     assert len(manifest["mixed"]) == 1
     found = verify_release(release, recompute=40, run=run)
     assert found.recomputed_equal.endswith("within tolerance")
+
+
+def test_other_compilation_needs_mix(
+    run: Path, begun: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "compile_network", lambda network: network)
+    with pytest.raises(ReleaseError, match=r"compile is 'default, .* instead of 'none'.*--mix"):
+        generate(run, begun, 40, shard=(2, 2), compile="default", **SIZES)
+    compiled = make_release(run, tmp_path / "compiled", 40, compile="default")
+    assert manifest_of(compiled) == {**manifest_of(finished), "compile": f"default, {compiler(torch.device('cpu'))}"}
+    assert verify_release(compiled, recompute=40, run=run).recomputed_equal == "bytes"
+
+
+@pytest.mark.slow
+def test_a_compiled_release_is_a_function_of_its_plan(run: Path, finished: Path, tmp_path: Path) -> None:
+    """Made by two processes that compile for themselves, each a shard, and by this one."""
+    script = (
+        "import json, sys; from hg3 import generate\n"
+        "run, out, shard, sizes = sys.argv[1:]\n"
+        "generate(run, out, 40, shard=(int(shard), 2), compile='default', **json.loads(sizes))"
+    )
+    for shard in (2, 1):
+        run_python(script, run, tmp_path / "r", shard, json.dumps(SIZES))
+    compiled = make_release(run, tmp_path / "here", 40, compile="default")
+    assert file_bytes(tmp_path / "r") == file_bytes(compiled)
+    assert verify_release(compiled, recompute=40, run=run).recomputed_equal == "bytes"
+    assert agreeing_share(load(compiled), load(finished)) > 0.99  # eager and compiled differ by roundings
 
 
 def test_mix_does_not_excuse_another_seed(run: Path, begun: Path) -> None:

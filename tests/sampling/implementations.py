@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hg3.compiled import build_info
 from hg3.diffusion.heads import HEADS
 from hg3.diffusion.schedule import cosine_schedule
+from hg3.extension import build_info
 from hg3.philox import Stream, stream_word
 from hg3.sampling import ops
 from hg3.sampling.solvers import sampler_table

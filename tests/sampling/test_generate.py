@@ -101,7 +101,7 @@ def test_network_is_called_once_a_step_at_the_tables_times() -> None:
         return shrink(x_static, x_dynamic, t, given)
 
     sampled(range(3), model=model)
-    assert seen == [[int(t)] * 3 for t in TABLE.times]
+    assert seen == [[int(t)] for t in TABLE.times]  # one time, which all patients share
     assert len(seen) == STEPS
 
 

@@ -15,12 +15,12 @@ from tests.training.cases import TINY, make_inputs, tiny_train
 
 def test_lengths_at_every_stage_of_the_default() -> None:
     found = describe_model("hg3", "art-hiv-v2")
-    assert (found["length"], found["padded_length"]) == (60, 64)
+    assert (found["length"], found["padded_length"]) == (60, 60)
     others = ("time", "level", "leave", "leave_static")
     lengths = [stage["length"] for stage in found["stages"] if stage["stage"] not in others]
-    assert [length for length, _ in groupby(lengths)] == [64, 32, 16, 8, 16, 32, 64]
+    assert [length for length, _ in groupby(lengths)] == [60, 30, 15, 8, 16, 15, 30, 60]
     shapes = {stage["stage"]: stage["shape"] for stage in found["stages"]}
-    assert shapes["enter"] == [1, 64, 96] and shapes["middle.1"] == [1, 8, 96]
+    assert shapes["enter"] == [1, 60, 96] and shapes["middle.1"] == [1, 8, 96]
     assert shapes["leave"] == [1, 60, found["dynamic_channels"]]
     assert shapes["leave_static"] == [1, found["static_channels"]]
 

@@ -1,0 +1,139 @@
+"""Releases of growing size: steady patients a second, fixed cost, peak memory, and what decoding and writing take.
+
+python -m benchmarks.scale --sizes 10000 30000 100000 --work runs/scale --json benchmarks/results/scale.json
+
+Each size is a release made by the verb itself in a fresh process, whose peak memory is its own. The network is fresh,
+of preset hg3 at the width and steps given (stated in the JSON); --run gives a trained one.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from benchmarks.machine import machine
+from benchmarks.stand_in import untrained_run
+from hg3 import disk, generate
+from hg3.release import writer
+
+WARM_BLOCKS = 1  # of a release: what the first block takes beyond the others is part of the fixed cost
+
+
+class Clock:
+    """Seconds by stage, of functions that are wrapped with `of`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def of(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*given: Any, **named: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*given, **named)
+            finally:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+        return timed
+
+
+def one_size(run: Path, release: Path, patients: int, steps: int, compile: str) -> dict[str, Any]:
+    """Make one release in this process and return its speed, memory and shares of wall time."""
+    clock, blocks = Clock(), []
+
+    def report(entry: dict[str, Any]) -> None:
+        blocks.append((time.perf_counter(), entry["patients"]))
+
+    for module, name, stage in (
+        (writer, "sample_patients", "network"),
+        (writer, "decode_counted", "decoding"),
+        (pq.ParquetWriter, "write_table", "writing"),
+    ):
+        setattr(module, name, clock.of(stage, getattr(module, name)))
+    started = time.perf_counter()
+    generate(run, release, patients, steps=steps, compile=compile, report=report)
+    wall = time.perf_counter() - started
+    (first, before), (last, made) = blocks[min(WARM_BLOCKS, len(blocks) - 2)], blocks[-1]
+    steady = (made - before) / (last - first)
+    return {
+        "patients": patients,
+        "generate_s": round(wall, 3),
+        "steady_per_s": round(steady, 2),
+        "peak_mib": round(peak_kib() / 1024, 1),
+        "share": {stage: round(seconds / wall, 4) for stage, seconds in clock.seconds.items()},
+    }
+
+
+def peak_kib() -> int:
+    """Return this process's largest resident memory; getrusage would tell that of the one that started it as well."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def in_fresh_process(run: Path, patients: int, given: argparse.Namespace) -> dict[str, Any]:
+    """Return `one_size` of a process of its own, and its fixed cost: start, imports, checkpoint, compilation."""
+    release = given.work / f"release-{patients}"
+    shutil.rmtree(release, ignore_errors=True)
+    asked = ["--one", str(patients), "--run", str(run), "--steps", str(given.steps), "--work", str(given.work)]
+    asked += ["--json", str(given.work / "one.json"), *(["--compile"] if given.compile else [])]
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "benchmarks.scale", *asked], check=True)
+    seconds = time.perf_counter() - started
+    shutil.rmtree(release)
+    row: dict[str, Any] = disk.read_json(given.work / "one.json", "a measurement")
+    return {**row, "seconds": round(seconds, 3), "fixed_s": round(seconds - patients / row["steady_per_s"], 3)}
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    keys = ("patients", "seconds", "steady_per_s", "fixed_s", "peak_mib")
+    print("".join(f"{key:>14}" for key in (*keys, *rows[0]["share"])))
+    for row in rows:
+        shares = "".join(f"{share:>14.1%}" for share in row["share"].values())
+        print("".join(f"{row[key]:>14}" for key in keys) + shares)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--run", type=Path, help="a trained run; fresh weights if absent")
+    parser.add_argument("--width", type=int, default=32, help="of the fresh network")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cohort", type=int, default=300)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--one", type=int, help="one size, in this process")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--json", type=Path, required=True)
+    return parser
+
+
+def main() -> None:
+    given = arguments().parse_args()
+    if given.one is not None:
+        mode = "default" if given.compile else "none"
+        row = one_size(given.run, given.work / f"release-{given.one}", given.one, given.steps, mode)
+        disk.write_text(given.json, json.dumps(row))
+        return
+    run = given.run or untrained_run("hg3", {"network.width": str(given.width)}, given.work, given.cohort)
+    rows = [in_fresh_process(run, patients, given) for patients in given.sizes]
+    print_table(rows)
+    speeds, peaks = [row["steady_per_s"] for row in rows], [row["peak_mib"] for row in rows]
+    content = {
+        "ratio": round(min(speeds) / max(speeds), 4),  # of the slowest to the fastest steady speed
+        "memory_ratio": round(max(peaks) / min(peaks), 4),
+        "width": None if given.run else given.width,
+        "steps": given.steps,
+        "weights": "trained" if given.run else "fresh",
+        "sizes": rows,
+        "machine": machine(),
+    }
+    disk.write_text(given.json, json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
