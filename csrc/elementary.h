@@ -49,9 +49,9 @@ HG3_INLINE void sine_cosine_of_turn(uint32_t word, float& sine, float& cosine) {
   cosine = as_float(as_bits(swapped ? s : c) ^ cosine_sign);
 }
 
-// Return exp(x) of x <= 0; below -87, where a float ends, exp(-87).
+// Return exp(x) of x <= 0; below -86, near where a float ends, exp(-86).
 HG3_INLINE float exp_of_negative(float x) {
-  x = x < -87.0f ? -87.0f : x;
+  x = x > -86.0f ? x : -86.0f;
   const float shifted = fused(x, 0x1.715476p0f, 0x1.8p23f);  // the addend leaves round(x / log 2) in the low bits
   const float n = shifted - 0x1.8p23f;
   const float f = fused(n, 0x1.05c61p-29f, fused(n, -0x1.62e43p-1f, x));
@@ -59,8 +59,9 @@ HG3_INLINE float exp_of_negative(float x) {
   p = fused(p, f, 0.0416665546f);
   p = fused(p, f, 0.166665770f);
   p = fused(p, f, 0.5f);
-  p = fused(p * f, f, f) + 1.0f;
-  return p * as_float((as_bits(shifted) << 23) + 0x3f800000u);
+  p = fused(p, f, 1.0f);
+  p = fused(p, f, 1.0f);
+  return as_float(as_bits(p) + (as_bits(shifted) << 23));  // 2^n p: n is added to the exponent
 }
 
 }  // namespace hg3

@@ -58,7 +58,7 @@ HG3_INLINE float held(float value, float low, float high) {
 HG3_INLINE float code_entry(float weight, float reciprocal) { return fused(2.0f * weight, reciprocal, -1.0f); }
 
 // Return the entry of every code of a block that holds something not finite: the uniform distribution.
-HG3_INLINE float uniform_entry(int32_t width) { return 2.0f / static_cast<float>(width) - 1.0f; }
+HG3_INLINE float uniform_entry(int32_t width) { return code_entry(1.0f, 1.0f / static_cast<float>(width)); }
 
 // Return x_s; x_0_prev and z count only where the row has history and noise.
 HG3_INLINE float updated(const Row& row, float x_t, float x_0_hat, float x_0_prev, float z) {

@@ -73,24 +73,35 @@ inline void real_channel(float* __restrict buffer, const float* __restrict x_t, 
   nonfinite += broken;
 }
 
-// Turn a block of logits into the softmax over its channels.
+// Make all logits 0, which is the uniform distribution, at the times where one is not finite; count those.
+inline int32_t without_nonfinite(float* block, float* mark, int32_t width, int64_t padded, int64_t L) {
+  int32_t broken = 0;
+  for (int64_t l = 0; l < L; ++l) {
+    if (mark[l] == mark[l]) continue;
+    for (int32_t k = 0; k < width; ++k) {
+      broken += !is_finite(block[k * padded + l]);
+      block[k * padded + l] = 0.0f;
+    }
+    mark[l] = 0.0f;
+  }
+  return broken;
+}
+
+// Turn a block of logits into the softmax over its channels. All passes run over time; `scratch` holds two lines.
 inline void category_block(float* __restrict block, float* __restrict scratch, int32_t width, int64_t padded,
                            int64_t L, int32_t& nonfinite) {
   float* __restrict top = scratch;
   float* __restrict total = scratch + padded;
-  int32_t broken = 0;
-  for (int64_t l = 0; l < L; ++l) {
-    top[l] = block[l];
-    total[l] = 0.0f;
-  }
-  for (int32_t k = 0; k < width; ++k)
-    for (int64_t l = 0; l < L; ++l) {
-      const float logit = block[k * padded + l];
-      const bool finite = is_finite(logit);
-      broken += !finite;
-      // What is not finite makes top NaN, which no comparison undoes: the mark of a broken block.
-      top[l] = !finite ? as_float(0x7fc00000u) : (logit > top[l] ? logit : top[l]);
-    }
+  for (int64_t l = 0; l < L; ++l) total[l] = 0.0f;
+  for (int32_t k = 0; k < width; ++k)  // 0 times a logit is 0, or NaN where it is not finite
+    for (int64_t l = 0; l < L; ++l) total[l] = fused(block[k * padded + l], 0.0f, total[l]);
+  int32_t any = 0;
+  for (int64_t l = 0; l < L; ++l) any |= total[l] != total[l];
+  if (any) nonfinite += without_nonfinite(block, total, width, padded, L);
+  for (int64_t l = 0; l < L; ++l) top[l] = block[l];
+  for (int32_t k = 1; k < width; ++k)
+    for (int64_t l = 0; l < L; ++l) top[l] = block[k * padded + l] > top[l] ? block[k * padded + l] : top[l];
+  for (int64_t l = 0; l < L; ++l) total[l] = 0.0f;
   for (int32_t k = 0; k < width; ++k)
     for (int64_t l = 0; l < L; ++l) {
       const float weight = exp_of_negative(block[k * padded + l] - top[l]);
@@ -98,13 +109,8 @@ inline void category_block(float* __restrict block, float* __restrict scratch, i
       total[l] += weight;
     }
   for (int64_t l = 0; l < L; ++l) total[l] = 1.0f / total[l];
-  const float uniform = uniform_entry(width);
   for (int32_t k = 0; k < width; ++k)
-    for (int64_t l = 0; l < L; ++l) {
-      const float entry = code_entry(block[k * padded + l], total[l]);
-      block[k * padded + l] = top[l] == top[l] ? entry : uniform;
-    }
-  nonfinite += broken;
+    for (int64_t l = 0; l < L; ++l) block[k * padded + l] = code_entry(block[k * padded + l], total[l]);
 }
 
 // x_s may be x_t, and x_0_hat x_0_prev: every entry is read before it is written.
