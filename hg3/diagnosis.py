@@ -1,4 +1,4 @@
-"""The verb doctor: what this installation is, and which implementation of the reverse step is live."""
+"""The verb doctor: what this installation is, and which implementations are live."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from hg3 import __version__
-from hg3.extension import build_info
-from hg3.sampling.ops import implementation
+from hg3.extension import build_info, implementation
 from hg3.training.device import default_device, device_model, resolve_precision
 
 LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "safetensors", "matplotlib")
@@ -16,7 +15,7 @@ EXTRAS = ("mlflow", "submitit", "scikit-learn", "sdmetrics", "lifelines")
 
 
 def doctor() -> dict[str, Any]:
-    """Return versions, device, precision, the live implementation of reverse_step and how its extension was built."""
+    """Return versions, device, precision, which implementation of each operator is live and how csrc/ was built."""
     device = default_device()
     return {
         "hg3": __version__,
@@ -27,7 +26,8 @@ def doctor() -> dict[str, Any]:
         "device": {"type": device.type, "model": device_model(device), "cuda": torch.version.cuda},
         "threads": torch.get_num_threads(),
         "precision": resolve_precision("auto", device),
-        "reverse_step": implementation(device),
+        "reverse_step": implementation("reverse_step", device),
+        "decode": implementation("decode", torch.device("cpu")),
         "extension": build_info(),
     }
 

@@ -52,6 +52,8 @@ def build_info() -> dict[str, Any] | None:
     return None if _C is None else dict(_C.build_info())
 
 
-def has_kernel(name: str, device: torch.device) -> bool:
-    """Whether the extension serves the operator hg3::`name` on `device`."""
-    return _C is not None and torch._C._dispatch_has_kernel_for_dispatch_key(f"hg3::{name}", device.type.upper())
+def implementation(operator: str, device: torch.device) -> str:
+    """Return which implementation of hg3::`operator` serves tensors on `device`: "extension" or "torch"."""
+    key = device.type.upper()
+    compiled = _C is not None and torch._C._dispatch_has_kernel_for_dispatch_key(f"hg3::{operator}", key)
+    return "extension" if compiled else "torch"

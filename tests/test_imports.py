@@ -132,11 +132,10 @@ for name in ("hg3._C", "mlflow", "submitit", "sklearn", "sdmetrics", "lifelines"
 import hg3, hg3.cli.app
 for name in hg3.__all__:
     getattr(hg3, name)
-import torch
-from hg3.extension import build_info
-from hg3.sampling.ops import implementation
+import torch, hg3.sampling.ops, hg3.table.ops
+from hg3.extension import build_info, implementation
 assert build_info() is None
-print(implementation(torch.device("cpu")))
+print(*{implementation(name, torch.device("cpu")) for name in ("reverse_step", "decode")})
 """
 
 

@@ -13,11 +13,11 @@ import torch
 
 from hg3 import __version__
 from hg3.errors import ConfigError, ReleaseError
+from hg3.extension import implementation
 from hg3.release.conditions import Value, check_balance, resolve_where
 from hg3.release.manifest import FORMAT
 from hg3.sampling.compiled import check_choice, compile_network, compiler
 from hg3.sampling.generate import BLOCK_PATIENTS, Sampler
-from hg3.sampling.ops import implementation
 from hg3.sampling.solvers import SamplerTable, sampler_table
 from hg3.training.checkpoint import Recipe, best_checkpoint, checkpoint_hash, read_recipe, read_tensors
 from hg3.training.device import device_model, resolve_precision
@@ -155,9 +155,15 @@ def environment(source: Source) -> dict[str, Any]:
             "container": container,
         },
         "precision": resolve_precision(source.recipe.preset.training.precision, source.device),
-        "implementation": implementation(source.device),
+        "implementation": _implementation(source.device),
         "compile": source.compile,
     }
+
+
+def _implementation(device: torch.device) -> str:
+    """Return which implementation makes a release: of the steps on `device`, and of the decoding on the host."""
+    step, decode = implementation("reverse_step", device), implementation("decode", torch.device("cpu"))
+    return step if step == decode else f"{step}, decode by {decode}"
 
 
 def _driver_version() -> str | None:

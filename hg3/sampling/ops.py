@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hg3.diffusion.heads import predict_x_0
-from hg3.extension import has_kernel, register
+from hg3.extension import register
 from hg3.philox import normal
 from hg3.sampling.check_arguments import check_reverse_step
 from hg3.sampling.solvers import HISTORY, STEP_STD
@@ -66,11 +66,6 @@ def _reverse_step_in_place_torch(x: Tensor, raw: Tensor, x_0: Tensor, *rest: Ten
     x.copy_(x_s)
     x_0.copy_(torch.where(rows.index_select(0, step.reshape(1))[0, HISTORY] > 0, x_0_hat, x_0))
     return moved, nonfinite
-
-
-def implementation(device: torch.device) -> str:
-    """Return which implementation serves tensors on `device`: "extension" or "torch"."""
-    return "extension" if has_kernel("reverse_step", device) else "torch"
 
 
 def _reverse_step_fake(

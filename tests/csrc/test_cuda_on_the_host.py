@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hg3.diffusion.heads import LOGITS, V
-from hg3.sampling.ops import implementation, reverse_step
+from hg3.extension import implementation
+from hg3.sampling.ops import reverse_step
 from tests.csrc.compilers import COMPILER, ROOT
 from tests.csrc.cuda_on_the_host import KERNEL_FLAGS, RAW_TYPES, compile_for_the_host, launch
 from tests.csrc.step_cases import (
@@ -30,7 +31,9 @@ from tests.csrc.step_cases import (
 
 pytestmark = [
     pytest.mark.skipif(which(COMPILER[0]) is None, reason=f"there is no C++ compiler {COMPILER[0]}"),
-    pytest.mark.skipif(implementation(torch.device("cpu")) == "torch", reason="the extension is not built"),
+    pytest.mark.skipif(
+        implementation("reverse_step", torch.device("cpu")) == "torch", reason="the extension is not built"
+    ),
 ]
 
 WATCHED = ("libasan.so", "libubsan.so", "libstdc++.so")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hg3.sampling.ops import implementation, reverse_step, reverse_step_
+from hg3.extension import implementation
+from hg3.sampling.ops import reverse_step, reverse_step_
 from tests.csrc.step_cases import (
     HISTORY_ALONE,
     MEMORY,
@@ -22,7 +23,10 @@ from tests.csrc.step_cases import (
 )
 
 HAS_GPU = torch.cuda.is_available()
-COMPILED = implementation(torch.device("cuda")) == "extension" and implementation(torch.device("cpu")) == "extension"
+COMPILED = (
+    implementation("reverse_step", torch.device("cuda")) == "extension"
+    and implementation("reverse_step", torch.device("cpu")) == "extension"
+)
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 pytestmark = [
     pytest.mark.skipif(not HAS_GPU, reason="there is no CUDA device"),
