@@ -10,15 +10,14 @@ alternate in one process; `ratio` is of the minima.
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
 from benchmarks.machine import last_cache, machine
+from benchmarks.timing import in_turns
 from hg3 import disk
 from hg3.diffusion.heads import bounds_table, head_table
 from hg3.diffusion.schedule import cosine_schedule
@@ -107,29 +106,16 @@ def chain(state: State, counted: bool) -> Step:
     return take
 
 
-def alternating(sides: dict[str, Step], repeats: int, device: torch.device) -> dict[str, dict[str, float]]:
+def alternating(sides: dict[str, Step], repeats: int) -> dict[str, dict[str, float]]:
     """Return each side's first, least and median milliseconds; every round runs each side once."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats + 1):
-        for name, side in sides.items():
-            taken[name].append(_milliseconds(side, device))
     return {
-        name: {"first_ms": round(ms[0], 3), "min_ms": round(min(ms[1:]), 3), "median_ms": round(median(ms[1:]), 3)}
-        for name, ms in taken.items()
+        name: {
+            "first_ms": round(1e3 * timed.first, 3),
+            "min_ms": round(1e3 * timed.seconds, 3),
+            "median_ms": round(1e3 * timed.median, 3),
+        }
+        for name, timed in in_turns(sides, repeats).items()
     }
-
-
-def _milliseconds(side: Step, device: torch.device) -> float:
-    if device.type == "cpu":
-        began = time.perf_counter()
-        side()
-        return 1e3 * (time.perf_counter() - began)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    side()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end)
 
 
 def check_agreement(case: Case, device: torch.device) -> None:
@@ -149,7 +135,7 @@ def against_the_chain(case: Case, n_patients: int, repeats: int, device: torch.d
     state = State(case, n_patients, device)
     fused, plain = operator(state, ops.reverse_step_), operator(state, ops._reverse_step_in_place_torch)
     sides = {"fused": fused, "eager": chain(state, False), "eager, counting": chain(state, True)}
-    times = alternating(sides, repeats, device) | alternating({"torch implementation": plain}, 2, device)
+    times = alternating(sides, repeats) | alternating({"torch implementation": plain}, 2)
     return state.described() | {"ratio": round(times["eager"]["min_ms"] / times["fused"]["min_ms"], 2), "sides": times}
 
 
@@ -162,7 +148,7 @@ def against_a_copy(case: Case, n_patients: int, repeats: int, device: torch.devi
     source = torch.ones(n_bytes // 8, device=device)
     target = torch.zeros_like(source)
     sides = {"fused": operator(state, ops.reverse_step_), "copy": lambda: target.copy_(source)}
-    times = alternating(sides, repeats, device)
+    times = alternating(sides, repeats)
     speed = {name: round(n_bytes / side["min_ms"] / 1e6, 2) for name, side in times.items()}
     share = round(times["copy"]["min_ms"] / times["fused"]["min_ms"], 3)
     return state.described() | {"megabytes": n_bytes / 1e6, "gb_per_s": speed, "ratio": share, "sides": times}

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ import torch
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of a side: the least of its repeats, and the first call, which compiles, allocates and warms up."""
+    """Seconds of a side: the least and the median of its repeats, and the first call, which compiles and warms up."""
 
     seconds: float
+    median: float
     first: float
 
 
@@ -22,11 +24,11 @@ def in_turns(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, 
     The least is taken: what else runs on the machine can only add.
     """
     first = {name: _seconds(side) for name, side in sides.items()}
-    least = dict.fromkeys(sides, float("inf"))
+    taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, side in sides.items():
-            least[name] = min(least[name], _seconds(side))
-    return {name: Timed(least[name], first[name]) for name in sides}
+            taken[name].append(_seconds(side))
+    return {name: Timed(min(taken[name]), median(taken[name]), first[name]) for name in sides}
 
 
 def _seconds(side: Callable[[], Any]) -> float:

@@ -5,7 +5,8 @@ from shutil import which
 
 import pytest
 
-from tests.csrc.programs import COMPILER, Compiled, compile_program
+from tests.csrc.compilers import COMPILER
+from tests.csrc.programs import Compiled, compile_program
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,18 @@
 """The programs of tests/csrc: how they are compiled, and what they write."""
 
-import os
-import runpy
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+from tests.csrc.compilers import COMPILER, ROOT, setup_py
 
-ROOT = Path(__file__).parents[2]
-COMPILER = (os.environ.get("CXX") or "g++").split()
 STRICT = ["-std=c++20", "-Wall", "-Wextra", "-Werror"]
 Compiled = Callable[..., Path]
 
 
 def flags_of_the_extension() -> list[str]:
     """Return CXX_FLAGS of setup.py, but for the threads that no program here has."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("HG3_BUILD", "none")
-        patched.setattr("setuptools.setup", lambda **_: None)
-        flags = runpy.run_path(str(ROOT / "setup.py"))["CXX_FLAGS"]
-    return [flag for flag in flags if flag != "-fopenmp"]
+    return [flag for flag in setup_py()["CXX_FLAGS"] if flag != "-fopenmp"]
 
 
 def compile_program(name: str, program: Path, *more: str) -> None:

@@ -8,7 +8,7 @@ from shutil import copytree, ignore_patterns
 
 import pytest
 
-from tests.csrc.programs import COMPILER, ROOT
+from tests.csrc.compilers import COMPILER, ROOT
 
 pytestmark = pytest.mark.slow
 SANITIZER = "-fsanitize=address -fno-omit-frame-pointer"

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from tests.csrc.programs import COMPILER, Compiled, output_of
+from tests.csrc.compilers import COMPILER
+from tests.csrc.programs import Compiled, output_of
 
 # -O1 keeps the vector code and lines that can be read; what is undefined stops the program
 SANITIZED = ["-O1", "-g", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
