@@ -82,6 +82,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt Makefile $(wildcard csrc/*) $(
 	echo "$(torch_index)" > $(TORCH_RECORD); \
 	echo "installing hg3 and the rest"; \
 	$(PIP) -q install -c constraints.txt setuptools wheel ninja; \
+	rm -f hg3/_C*.so; \
 	PATH="$(CURDIR)/$(BIN):$$PATH" HG3_BUILD=$(build) \
 	  $(PIP) -q install -c constraints.txt --no-build-isolation -e '.[dev]'; \
 	echo "$(build) $(CURDIR)" > $@; \

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import levers, published, solvers
 from benchmarks.levers import block_side
@@ -27,6 +28,7 @@ from hg3.sampling.generate import BLOCK_PATIENTS
 from hg3.table.decoding import decode
 from hg3.training.device import default_device
 
+TARGETS = {"cpu": {"20": 150, "15": 200}, "cuda": {"20": 1000}}  # ratios by steps; a CPU's are for one with bfloat16
 ACCEPTED = 0.693  # of what the published code samples after 3,000 epochs, by its own notebook
 
 
@@ -82,6 +84,7 @@ def measure(given: argparse.Namespace, changes: dict[str, str]) -> dict[str, Any
             "accepted_per_s": round(raw * given.acceptance, 4),
         },
         "hg3": rows,
+        "mflop": {"published": mflop(peer), "hg3": mflop(eager)},
         "hg3_compile": source.compile,
         "hg3_weights": "trained" if given.run else "fresh",
         "levers": [
@@ -91,6 +94,19 @@ def measure(given: argparse.Namespace, changes: dict[str, str]) -> dict[str, Any
         ],
         "first_call_s": {name: round(t.first, 2) for name, t in timed.items()},
     }
+
+
+def mflop(source: Source) -> float:
+    """Return the million floating-point operations of the network a patient and step, as torch counts them."""
+    layout, device = source.recipe.encoder.layout, source.device
+    x_static, x_dynamic = (
+        torch.zeros(1, n, *rest, device=device)
+        for n, *rest in ((layout.n_static,), (layout.n_dynamic, source.recipe.network_length))
+    )
+    given = torch.zeros(1, len(layout.static), dtype=torch.bool, device=device)
+    with FlopCounterMode(display=False) as counter:
+        source.network(x_static, x_dynamic, torch.zeros(1, dtype=torch.int64, device=device), given)
+    return round(counter.get_total_flops() / 1e6, 1)
 
 
 def _row(steps: int, timed: Timed, raw: float, given: argparse.Namespace) -> dict[str, Any]:
@@ -112,6 +128,8 @@ def print_table(result: dict[str, Any]) -> None:
         fidelity = "".join(f"{row[key]:>10.4f}" if key in row else f"{'-':>10}" for key in ("tv", "ks"))
         ratios = f"{row['ratio']:>9.1f}{row['ratio_without_acceptance']:>11.1f}"
         print(f"{'hg3, ' + str(row['steps']) + ' steps':<24}{row['accepted_per_s']:>12.3f}{ratios}{fidelity}")
+    print("targets of the ratio: " + ", ".join(f"{goal} at {steps} steps" for steps, goal in result["targets"].items()))
+    print("MFLOP a patient and step: " + ", ".join(f"{name} {count}" for name, count in result["mflop"].items()))
     print(f"{'lever':<44}{'times':>8}")
     for lever in result["levers"]:
         print(f"{lever['lever']:<44}{lever.get('times', lever.get('skipped')):>8}")
@@ -138,10 +156,10 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    given = arguments().parse_args()
-    result = measure(given, {"network.width": str(given.width)})
+    given, before = arguments().parse_args(), machine()
+    result = {**measure(given, {"network.width": str(given.width)}), "targets": TARGETS[default_device().type]}
     print_table(result)
-    disk.write_text(given.json, json.dumps({**result, "machine": machine()}, indent=2) + "\n")
+    disk.write_text(given.json, json.dumps({**result, "machine": before}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -158,9 +158,11 @@ def measure(n_patients: int, repeats: int, device: torch.device, with_noise: boo
     """Return both tables; the second of the solvers without noise, with it where `with_noise` asks."""
     cases = [(solver, *raw) for solver in SOLVERS for raw in RAW]
     quiet = [case for case in cases if with_noise or case[0] != "ancestral"]
+    chains = [against_the_chain(case, n_patients, repeats, device) for case in cases]
     return {
+        "ratio": chains[0]["ratio"],  # with noise, as the network leaves its output
         "shape": [n_patients, State(("ddim", *RAW[0]), 1, device).x.shape[1], LENGTH],
-        "chain": [against_the_chain(case, n_patients, repeats, device) for case in cases],
+        "chain": chains,
         "copy": [against_a_copy(case, n_patients, repeats, device) for case in quiet],
         "targets": TARGETS[device.type],
         "last_cache": last_cache(device),

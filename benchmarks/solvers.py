@@ -17,7 +17,7 @@ from hg3 import disk, generate
 from hg3.release.compare import compare_release
 from hg3.sampling.solvers import SOLVERS
 
-STEPS = (5, 10, 20, 50, 100)
+STEPS = (5, 10, 15, 20, 50, 100)
 PANELS = {"tv": "categories: mean TV", "ks": "reals: mean KS", "patients_per_s": "patients a second"}
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377")
 

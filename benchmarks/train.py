@@ -27,6 +27,7 @@ from hg3.training.run import make_trainer
 
 PUBLISHED_BATCH = 128
 BATCHES = (64, 128, 256)
+TARGETS = {"cpu": 3, "cuda": 8}
 
 
 def published_side(width: int, batch: int, patients: int, work: Path, device: torch.device) -> Callable[[], Any]:
@@ -107,10 +108,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
-    given = parser.parse_args()
+    given, before = parser.parse_args(), machine()
     result = measure(given.width, given.cohort, given.repeats, given.work, {})
     print_table(result)
-    disk.write_text(given.json, json.dumps({**result, "machine": machine()}, indent=2) + "\n")
+    goal = TARGETS[default_device().type]
+    print(f"target of the ratio: {goal}")
+    disk.write_text(given.json, json.dumps({**result, "target": goal, "machine": before}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

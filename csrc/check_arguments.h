@@ -1,7 +1,9 @@
 // What the operators refuse, in the sentences of hg3/sampling/ops.py.
 #pragma once
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/GradMode.h>
 #include <c10/core/ScalarType.h>
 
 #include <sstream>
@@ -33,6 +35,8 @@ inline void check_device(const char* op, const char* name, const at::Tensor& ten
                     device.str());
 }
 
+constexpr int64_t MOST_STEPS = 1 << 20;  // the bits of a Philox counter that hold the step
+
 // The arguments of hg3::reverse_step, named as in its schema.
 struct Arguments {
   const at::Tensor &x_t, &raw, &x_0_prev, &rows, &step, &layout, &bounds, &seed, &patient, &stream;
@@ -47,6 +51,8 @@ inline void check_arguments(const Arguments& given) {
   check_shape(op, "x_0_prev", given.x_0_prev, given.x_t.sizes());
   TORCH_CHECK_VALUE(given.rows.dim() == 2 && given.rows.size(1) == 7, op, ": rows has shape ",
                     shown(given.rows.sizes()), ", expected (", given.rows.dim() ? given.rows.size(0) : 0, ", 7)");
+  TORCH_CHECK_VALUE(given.rows.size(0) <= MOST_STEPS, op, ": rows has ", given.rows.size(0),
+                    " steps, expected at most ", MOST_STEPS, ", as many as the noise can tell apart");
   check_shape(op, "layout", given.layout, {C, 3});
   check_shape(op, "bounds", given.bounds, {C, 2});
   check_shape(op, "patient", given.patient, {B});
@@ -69,13 +75,28 @@ inline void check_arguments(const Arguments& given) {
       {"layout", given.layout}, {"bounds", given.bounds},     {"seed", given.seed}, {"patient", given.patient},
       {"stream", given.stream}};
   for (const auto& [name, tensor] : all) check_device(op, name, tensor, given.x_t.device());
+  const bool differentiable = given.x_t.requires_grad() || given.raw.requires_grad() || given.x_0_prev.requires_grad();
+  TORCH_CHECK_VALUE(!(differentiable && c10::GradMode::is_enabled()), op,
+                    ": an argument requires a gradient, which a step of sampling has not; call it under torch.no_grad()");
 }
 
-// What is written where it stands must not lie under itself, nor have holes.
+// What is written where it stands has no holes, and neither lies under the other nor in part under the network's output.
 inline void check_in_place(const Arguments& given) {
-  const std::pair<const char*, const at::Tensor&> written[] = {{"x", given.x_t}, {"x_0", given.x_0_prev}};
-  for (const auto& [name, tensor] : written)
-    TORCH_CHECK_VALUE(tensor.is_contiguous(), "hg3::reverse_step_: ", name, " is not contiguous; use reverse_step");
+  constexpr auto op = "hg3::reverse_step_";
+  const auto &x = given.x_t, &x_0 = given.x_0_prev;
+  const std::pair<const char*, const at::Tensor&> written[] = {{"x", x}, {"x_0", x_0}};
+  for (const auto& [name, tensor] : written) {
+    TORCH_CHECK_VALUE(tensor.is_contiguous(), op, ": ", name, " is not contiguous; use reverse_step");
+    TORCH_CHECK_VALUE(at::get_overlap_status(tensor, given.raw) != at::MemOverlapStatus::Partial, op, ": ", name,
+                      " lies in part over raw; use reverse_step");
+  }
+  TORCH_CHECK_VALUE(x.numel() == 0 || at::get_overlap_status(x, x_0) == at::MemOverlapStatus::No, op,
+                    ": x and x_0 lie over one another, expected two tensors");
+}
+
+// Let autograd know that a tensor was written over, as torch's own operators do.
+inline void note_written(const at::Tensor& tensor) {
+  if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
 }
 
 }  // namespace hg3

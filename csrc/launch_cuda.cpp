@@ -84,6 +84,8 @@ std::tuple<at::Tensor, at::Tensor> reverse_step_in_place(T x, T raw, T x_0, T ro
   check_arguments(given);
   check_in_place(given);
   const auto [moved, nonfinite] = run(given, x, x_0, false);
+  note_written(x);
+  note_written(x_0);
   return {moved, nonfinite};
 }
 

@@ -115,6 +115,8 @@ std::tuple<at::Tensor, at::Tensor> reverse_step_in_place(T x, T raw, T x_0, T ro
   check_in_place(given);
   const auto results = results_for(given, x, x_0, true);
   run(given, results);
+  note_written(x);
+  note_written(x_0);
   return {results.moved, results.nonfinite};
 }
 

@@ -6,7 +6,7 @@ for: all of them where it is absent. One that is present but cannot be loaded is
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,13 +25,22 @@ def _load_extension() -> Any:
     """
     if find_spec("hg3._C") is None:
         return None
-    wanted = next(r for r in requires("hg3") or () if r.startswith("torch==")).removeprefix("torch==")
+    wanted = _torch_of_the_build()
     if not torch.__version__.startswith(wanted.removesuffix("*")):
         raise ExtensionError(
             f"hg3's extension was compiled for torch {wanted} and this is torch {torch.__version__}: install torch "
             f"{wanted} again, or hg3 anew against this torch"
         )
     return import_module("hg3._C")
+
+
+def _torch_of_the_build() -> str:
+    """Return the torch that hg3 was built for, as in 2.13.*; setup.py compiles against no other."""
+    try:
+        needs = requires("hg3") or []
+    except PackageNotFoundError:  # a tree that was built in place and never installed
+        needs = []
+    return next((need.removeprefix("torch==") for need in needs if need.startswith("torch==")), "*")
 
 
 _C = _load_extension()

@@ -70,7 +70,7 @@ def words(seed: Tensor, patient: Tensor, stream: Tensor, step: Tensor, n_channel
     element = torch.arange(n_channels * quads, device=patient.device)[None, :]
     low, high = (patient & LOW_32)[:, None], ((patient >> 32) & LOW_32)[:, None]
     key = (seed & LOW_32, (seed >> 32) & LOW_32)
-    drawn = philox((element, (stream | step)[:, None], low, high), key)
+    drawn = philox((element, ((stream | step) & LOW_32)[:, None], low, high), key)
     return torch.stack(drawn, dim=2).reshape(len(patient), n_channels, 4 * quads)
 
 

@@ -1,7 +1,8 @@
 """What the operators refuse, in the sentences of csrc/check_arguments.h."""
 
-from torch import Tensor, bfloat16, float16, float32, int64
+from torch import Tensor, bfloat16, float16, float32, int64, is_grad_enabled
 
+MOST_STEPS = 2**20  # the bits of a Philox counter that hold the step
 RAW_TYPES = (float32, bfloat16, float16)
 FLOATS = ("x_0_prev", "rows", "bounds")
 WHOLE = ("step", "layout", "seed", "patient", "stream")
@@ -23,13 +24,39 @@ def check_reverse_step(x_t: Tensor, **others: Tensor) -> None:
     for name in ("step", "seed"):
         if others[name].numel() != 1:
             _refuse(f"{name} has shape {tuple(others[name].shape)}, expected ()")
+    check_devices(x_t, **others)
+    if is_grad_enabled() and any(tensor.requires_grad for tensor in (x_t, others["raw"], others["x_0_prev"])):
+        _refuse("an argument requires a gradient, which a step of sampling has not; call it under torch.no_grad()")
+
+
+def check_devices(x_t: Tensor, **others: Tensor) -> None:
     for name, tensor in others.items():
         if tensor.device != x_t.device:
             _refuse(f"{name} is on {tensor.device}, expected {x_t.device}")
 
 
+def check_tables(step: int, n_rows: int, layout: list[list[int]]) -> None:
+    """Raise IndexError if there is no row `step`, ValueError if rows of a layout are not blocks that follow each other.
+
+    Both look at what the tensors hold, which on a GPU would have to wait for it.
+    """
+    if not 0 <= step < n_rows:
+        raise IndexError(f"hg3::reverse_step: step is {step}, expected 0 to {n_rows - 1}")
+    for c, row in enumerate(layout):
+        head, start, width = row
+        opens = c == 0 or start != layout[c - 1][1]
+        begins = start == c and (c == 0 or sum(layout[c - 1][1:]) == c) and 1 <= width <= len(layout) - c
+        if not (0 <= head <= 3 and (begins if opens else row == layout[c - 1] and c < start + width)):
+            _refuse(
+                f"layout row {c} is ({head}, {start}, {width}), expected a head from 0 to 3 and blocks that follow one "
+                "another"
+            )
+
+
 def _check_shapes(x_t: Tensor, others: dict[str, Tensor]) -> None:
     batch, channels, rows = x_t.shape[0], x_t.shape[1], others["rows"]
+    if rows.dim() and rows.shape[0] > MOST_STEPS:
+        _refuse(f"rows has {rows.shape[0]} steps, expected at most {MOST_STEPS}, as many as the noise can tell apart")
     wanted: dict[str, tuple[int, ...]] = {
         "raw": tuple(x_t.shape),
         "x_0_prev": tuple(x_t.shape),

@@ -175,6 +175,8 @@ def _attempt(model: Model, patient: Tensor, sampler: Sampler, condition: Conditi
             ]
             moved = moved + counts[0][0] + counts[1][0]
             nonfinite.append(counts[0][1] + counts[1][1])
+        for half in (static, dynamic):  # what no network is asked about again
+            nonfinite.append((~torch.isfinite(half.x)).sum(dim=(1, 2)))
         refuse_nonfinite(torch.stack(nonfinite), patient.tolist())
         x_static = torch.where(fixed, condition.x_static, static.x[:, :, 0])
     x_dynamic = dynamic.x[:, :, : layout.length]

@@ -9,7 +9,7 @@ from torch import Tensor
 from hg3.diffusion.heads import predict_x_0
 from hg3.extension import register
 from hg3.philox import normal
-from hg3.sampling.check_arguments import check_reverse_step
+from hg3.sampling.check_arguments import check_devices, check_reverse_step, check_tables
 from hg3.sampling.solvers import HISTORY, STEP_STD
 
 NAME = "hg3::reverse_step"
@@ -46,13 +46,15 @@ def _reverse_step_torch(
         patient=patient,
         stream=stream,
     )
+    on_cpu = x_t.device.type == "cpu"
+    if on_cpu:  # a look at the tables is free on a CPU; a GPU would stall
+        check_tables(int(step), len(rows), layout.tolist())
     signal_t, noise_t, a, b0, b1, step_std, history = rows.index_select(0, step.reshape(1))[0].float().unbind()
     x_0_hat, moved, nonfinite = predict_x_0(x_t, raw, signal_t, noise_t, layout, bounds)
     # 0 times an uninitialised NaN is NaN, so x_0_prev is masked, not multiplied away.
     past = torch.where(history > 0, b1 * x_0_prev, 0.0)
     x_s = a * x_t + b0 * x_0_hat + past
-    on_cpu = x_t.device.type == "cpu"
-    if not (on_cpu and rows[int(step), STEP_STD] == 0):  # a look at the row is free on a CPU; a GPU would stall
+    if not (on_cpu and rows[int(step), STEP_STD] == 0):
         x_s = x_s + step_std * normal(seed, patient, stream, step, x_t.shape[1], x_t.shape[2])
     return x_s.contiguous(), x_0_hat.contiguous(), moved, nonfinite
 
@@ -62,10 +64,18 @@ def _reverse_step_in_place_torch(x: Tensor, raw: Tensor, x_0: Tensor, *rest: Ten
     for name, tensor in (("x", x), ("x_0", x_0)):
         if not tensor.is_contiguous():
             raise ValueError(f"{NAME}_: {name} is not contiguous; use reverse_step")
+    if _share_memory(x, x_0):
+        raise ValueError(f"{NAME}_: x and x_0 lie over one another, expected two tensors")
     rows, step = rest[:2]
     x.copy_(x_s)
     x_0.copy_(torch.where(rows.index_select(0, step.reshape(1))[0, HISTORY] > 0, x_0_hat, x_0))
     return moved, nonfinite
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether two contiguous tensors have bytes in common."""
+    (first, size), (second, other_size) = ((t.data_ptr(), t.numel() * t.element_size()) for t in (one, other))
+    return size > 0 and other_size > 0 and first < second + other_size and second < first + size
 
 
 def _reverse_step_fake(
@@ -80,6 +90,18 @@ def _reverse_step_fake(
     patient: Tensor,
     stream: Tensor,
 ) -> Result:
+    check_devices(
+        x_t,
+        raw=raw,
+        x_0_prev=x_0_prev,
+        rows=rows,
+        step=step,
+        layout=layout,
+        bounds=bounds,
+        seed=seed,
+        patient=patient,
+        stream=stream,
+    )
     plain = torch.empty(x_t.shape, dtype=torch.float32, device=x_t.device)
     counts = torch.empty(x_t.shape[:1], dtype=torch.int64, device=x_t.device)
     return plain, torch.empty_like(plain), counts, torch.empty_like(counts)

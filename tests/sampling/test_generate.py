@@ -13,6 +13,7 @@ from hg3.diffusion.schedule import cosine_schedule
 from hg3.errors import ReleaseError
 from hg3.layout import Block, Layout
 from hg3.sampling.generate import Condition, Sample, Sampler, block_range, refuse_nonfinite, sample_patients
+from hg3.sampling.ops import reverse_step_
 from hg3.sampling.solvers import sampler_table
 
 LENGTH, STEPS = 5, 4
@@ -134,6 +135,17 @@ def test_what_is_not_finite_is_refused(value: float, static: bool) -> None:
     model = spoilt(2, [3], value, static)
     with pytest.raises(ReleaseError, match=r"NaN or infinity for 1 patients \(103\), first at step 2; the block is re"):
         sampled(range(100, 106), model=model)
+
+
+def test_what_the_last_step_leaves_must_be_finite_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(x: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        counts = reverse_step_(x, *rest)
+        x[1, 0, -1] = torch.inf
+        return counts
+
+    monkeypatch.setattr("hg3.sampling.generate.reverse_step_", overflowing)
+    with pytest.raises(ReleaseError, match=r"NaN or infinity for 1 patients \(101\)"):
+        sampled(range(100, 103))
 
 
 def test_refusal_names_the_first_patients_and_counts_all() -> None:

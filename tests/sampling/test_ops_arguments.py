@@ -127,11 +127,11 @@ def test_a_step_beyond_the_table_is_an_error(how: Implementation, step: int) -> 
     args = arguments()
     args[4].fill_(step)
     for form in (how.step, how.in_place):
-        with pytest.raises((IndexError, RuntimeError)):
+        with pytest.raises(IndexError, match=f"hg3::reverse_step: step is {step}, expected 0 to {N_STEPS - 1}"):
             form(*args)
 
 
-@NEEDS_EXTENSION
+@EVERY
 @pytest.mark.parametrize(
     ("layout", "row"),
     [
@@ -148,10 +148,9 @@ def test_a_step_beyond_the_table_is_an_error(how: Implementation, step: int) -> 
         ([(2**32, 0, 1), (V, 1, 1), (V, 2, 1)], 0),
     ],
 )
-def test_a_layout_that_cannot_be_is_refused(layout: list[tuple[int, int, int]], row: int) -> None:
-    """By the compiled one, which would leave its buffers; torch answers whatever is asked."""
+def test_a_layout_that_cannot_be_is_refused(how: Implementation, layout: list[tuple[int, int, int]], row: int) -> None:
     head, start, width = layout[row]
-    assert refusal(COMPILED, list(arguments(layout=layout))) == (
+    assert refusal(how, list(arguments(layout=layout))) == (
         f"hg3::reverse_step: layout row {row} is ({head}, {start}, {width}), expected a head from 0 to 3 and blocks "
         "that follow one another"
     )
@@ -164,3 +163,58 @@ def test_a_refusal_shows_no_value(how: Implementation) -> None:
     args[1] = torch.full((3, 9, 5), math.pi)
     said = refusal(how, args)
     assert "123" not in said and "3.14" not in said
+
+
+@EVERY
+def test_more_steps_than_the_noise_can_tell_apart_are_refused(how: Implementation) -> None:
+    args = list(arguments())
+    args[POSITION["rows"]] = torch.zeros(2**20 + 1, 7)
+    assert "rows has 1048577 steps, expected at most 1048576" in refusal(how, args)
+
+
+@EVERY
+@pytest.mark.parametrize("name", ["x_t", "raw", "x_0_prev"])
+def test_a_gradient_is_refused_where_one_would_be_taken(how: Implementation, name: str) -> None:
+    args = list(arguments())
+    args[POSITION[name]].requires_grad_()
+    assert "an argument requires a gradient" in refusal(how, args)
+    with torch.no_grad():
+        how.step(*args)
+
+
+@EVERY
+@pytest.mark.parametrize("shift", [0, 1])
+def test_in_place_x_and_x_0_are_two_tensors(how: Implementation, shift: int) -> None:
+    args = list(arguments())
+    n, channels, length = args[0].shape
+    memory = torch.randn(n + shift, channels, length)
+    args[0], args[2] = memory[:n], memory[shift:]
+    with pytest.raises(ValueError, match="x and x_0 lie over one another, expected two tensors"):
+        how.in_place(*args)
+
+
+@NEEDS_EXTENSION
+def test_in_place_raw_does_not_lie_half_under_what_is_written() -> None:
+    args = list(arguments())
+    n, channels, length = args[0].shape
+    memory = torch.randn(n + 1, channels, length)
+    args[0], args[1] = memory[:n], memory[1:]
+    with pytest.raises(ValueError, match="x lies in part over raw; use reverse_step"):
+        COMPILED.in_place(*args)
+
+
+@EVERY
+def test_autograd_knows_what_was_written_over(how: Implementation) -> None:
+    args = list(arguments())
+    weight = torch.ones_like(args[0], requires_grad=True)
+    total = (weight * args[0]).sum()
+    how.in_place(*args)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
+
+
+def test_a_tensor_without_memory_among_others_is_named() -> None:
+    args = list(arguments())
+    args[POSITION["seed"]] = torch.tensor(1, device="meta")
+    with pytest.raises(ValueError, match="seed is on meta, expected cpu"):
+        COMPILED.step(*args)

@@ -263,6 +263,8 @@ def test_memory_layouts_change_nothing(layout: Layout, patient: Tensor | None) -
 def test_both_implementations_agree(layout: Layout, patient: Tensor | None) -> None:
     x = layout(normals(3, 10, 6))
     actual, expected = decode(x, *MANY, patient, 5, STREAM), _decode_numpy(x, *MANY, patient, 5, STREAM)
+    apart = actual[0] != expected[0]  # another libm may round one of the 90 cells to the next of its two decimals
+    assert int(apart.sum()) <= 1
     torch.testing.assert_close(actual[0], expected[0], rtol=1e-13, atol=0.01001)
     assert torch.equal(actual[1], expected[1])
 
@@ -323,6 +325,9 @@ ERRORS = [
     (1, with_entry(REALS, 4, 9, 1.0), "kind 4 and 1 knots from 0 on, expected a channel below 10, a kind from 0 to 4"),
     (1, with_entry(REALS, 4, 8, 9.0), f"two or more of the {KNOTS.shape[1]} knots"),
     (3, torch.tensor([[5, 3], [8, 3]]), "categories row 1 is (8, 3), expected a block inside the 10 channels"),
+    (3, torch.tensor([[2**63 - 1, 1]]), "categories row 0 is (9223372036854775807, 1), expected a block inside"),
+    (3, torch.tensor([[2**62, 2**62]]), "expected a block inside the 10 channels"),
+    (1, with_entry(REALS, 4, 8, 2.0**31 - 1), "two or more of the"),
     (3, torch.tensor([[5, 0]]), "categories row 0 is (5, 0), expected a block inside the 10 channels"),
 ]
 
