@@ -3,18 +3,20 @@
 from torch import Tensor, bfloat16, float16, float32, int64, is_grad_enabled
 
 MOST_STEPS = 2**20  # the bits of a Philox counter that hold the step
+OTHERS = ("raw", "x_0_prev", "rows", "step", "layout", "bounds", "seed", "patient", "stream")
 RAW_TYPES = (float32, bfloat16, float16)
 FLOATS = ("x_0_prev", "rows", "bounds")
 WHOLE = ("step", "layout", "seed", "patient", "stream")
 
 
-def check_reverse_step(x_t: Tensor, **others: Tensor) -> None:
+def check_reverse_step(x_t: Tensor, *rest: Tensor) -> None:
     """Raise ValueError in a sentence if shapes do not fit x_t's (B, C, L), or a type or device is another.
 
     Parameters
     ----------
-    others : the other arguments of hg3::reverse_step, by their names in its schema.
+    rest : the other arguments of hg3::reverse_step, in the order of its schema.
     """
+    others = dict(zip(OTHERS, rest, strict=True))
     if x_t.dim() != 3:
         _refuse(f"x_t has shape {tuple(x_t.shape)}, expected (B, C, L)")
     if x_t.dtype != float32:
@@ -24,13 +26,13 @@ def check_reverse_step(x_t: Tensor, **others: Tensor) -> None:
     for name in ("step", "seed"):
         if others[name].numel() != 1:
             _refuse(f"{name} has shape {tuple(others[name].shape)}, expected ()")
-    check_devices(x_t, **others)
+    check_devices(x_t, *rest)
     if is_grad_enabled() and any(tensor.requires_grad for tensor in (x_t, others["raw"], others["x_0_prev"])):
         _refuse("an argument requires a gradient, which a step of sampling has not; call it under torch.no_grad()")
 
 
-def check_devices(x_t: Tensor, **others: Tensor) -> None:
-    for name, tensor in others.items():
+def check_devices(x_t: Tensor, *rest: Tensor) -> None:
+    for name, tensor in zip(OTHERS, rest, strict=True):
         if tensor.device != x_t.device:
             _refuse(f"{name} is on {tensor.device}, expected {x_t.device}")
 

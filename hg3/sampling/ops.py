@@ -34,18 +34,7 @@ def _reverse_step_torch(
     patient: Tensor,
     stream: Tensor,
 ) -> Result:
-    check_reverse_step(
-        x_t,
-        raw=raw,
-        x_0_prev=x_0_prev,
-        rows=rows,
-        step=step,
-        layout=layout,
-        bounds=bounds,
-        seed=seed,
-        patient=patient,
-        stream=stream,
-    )
+    check_reverse_step(x_t, raw, x_0_prev, rows, step, layout, bounds, seed, patient, stream)
     on_cpu = x_t.device.type == "cpu"
     if on_cpu:  # a look at the tables is free on a CPU; a GPU would stall
         check_tables(int(step), len(rows), layout.tolist())
@@ -90,18 +79,7 @@ def _reverse_step_fake(
     patient: Tensor,
     stream: Tensor,
 ) -> Result:
-    check_devices(
-        x_t,
-        raw=raw,
-        x_0_prev=x_0_prev,
-        rows=rows,
-        step=step,
-        layout=layout,
-        bounds=bounds,
-        seed=seed,
-        patient=patient,
-        stream=stream,
-    )
+    check_devices(x_t, raw, x_0_prev, rows, step, layout, bounds, seed, patient, stream)
     plain = torch.empty(x_t.shape, dtype=torch.float32, device=x_t.device)
     counts = torch.empty(x_t.shape[:1], dtype=torch.int64, device=x_t.device)
     return plain, torch.empty_like(plain), counts, torch.empty_like(counts)

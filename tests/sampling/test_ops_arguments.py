@@ -104,7 +104,7 @@ def test_another_device_is_named(name: str) -> None:
     args = dict(zip(NAMES, arguments(), strict=True))
     args[name] = args[name].to("meta")
     with pytest.raises(ValueError) as caught:
-        check_reverse_step(**args)
+        check_reverse_step(*args.values())
     assert str(caught.value) == f"hg3::reverse_step: {name} is on meta, expected cpu"
 
 
