@@ -1,0 +1,82 @@
+"""Equal numbers of synthetic, training and held-out patients, drawn many times: a score beside its ceiling.
+
+The ceiling is what real patients reach: training patients against held-out ones. The release is scored with as many
+patients against the same held-out ones, so that the two differ by the release alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+N_DRAWS = 50
+INTERVAL = (0.025, 0.975)
+
+T = TypeVar("T", covariant=True)
+
+
+@dataclass(frozen=True)
+class Parts(Generic[T]):
+    """The same thing of the synthetic, the training and the held-out patients."""
+
+    made: T
+    train: T
+    holdout: T
+
+    def each(self, function: Callable[[T], "U"]) -> "Parts[U]":
+        return Parts(function(self.made), function(self.train), function(self.holdout))
+
+
+U = TypeVar("U")
+Draws = Parts[np.ndarray]  # how often each patient is in each draw, float64, shapes (50, patients)
+
+
+class Summary(Protocol):
+    """What patients add up to: their own parts, summed over a draw."""
+
+    def under(self, weights: np.ndarray) -> np.ndarray:
+        """Return the sum over patients, shape (draws, ...), each counted as often as `weights` (draws, N) says."""
+
+
+def make_draws(n_patients: Parts[int], seed: int = 0) -> Draws:
+    """Return 50 draws without replacement, each of half as many patients as the smallest part has, at least one."""
+    random = np.random.default_rng(seed)
+    size = max(1, min(n_patients.made, n_patients.train, n_patients.holdout) // 2)
+
+    def draws(n: int) -> np.ndarray:
+        weights = np.zeros((N_DRAWS, n))
+        for draw in weights:
+            draw[random.choice(n, size, replace=False)] = 1.0
+        return weights
+
+    return n_patients.each(draws)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of one subject (a column, a pair) in every draw: the release's score and the ceiling, (50,)."""
+
+    name: str
+    subject: str
+    score: np.ndarray
+    ceiling: np.ndarray
+
+    def difference(self) -> tuple[float, float, float]:
+        """Return the mean of score - ceiling over the draws and the ends of its 95% interval."""
+        paired = self.score - self.ceiling
+        low, high = np.quantile(paired, INTERVAL)
+        return float(paired.mean()), float(low), float(high)
+
+
+def measure(
+    name: str,
+    subject: str,
+    summaries: Parts[Summary],
+    draws: Draws,
+    distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Measured:
+    """Return the distance to the held-out patients of the release and of the training patients, draw by draw."""
+    held = summaries.holdout.under(draws.holdout)
+    score = distance(summaries.made.under(draws.made), held)
+    return Measured(name, subject, score, distance(summaries.train.under(draws.train), held))

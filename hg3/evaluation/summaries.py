@@ -1,0 +1,108 @@
+"""What patients add up to, counts of events or sums of moments, and how far two such sums lie apart."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hg3.evaluation.draws import Parts
+
+
+@dataclass(frozen=True)
+class Events:
+    """Things that happened to N patients, each of one kind of `shape`.
+
+    Parameters
+    ----------
+    patient, kind : int64, shape (events,): whose it is, and its position among the kinds, flattened.
+    """
+
+    patient: np.ndarray
+    kind: np.ndarray
+    shape: tuple[int, ...]
+
+    def under(self, weights: np.ndarray) -> np.ndarray:
+        n_kinds = int(np.prod(self.shape))
+        counts = [np.bincount(self.kind, weight[self.patient], n_kinds) for weight in weights]
+        return np.array(counts).reshape(len(weights), *self.shape)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums of products of every patient's values, float64, shape (N, ...)."""
+
+    sums: np.ndarray
+
+    def under(self, weights: np.ndarray) -> np.ndarray:
+        return np.tensordot(weights, self.sums, axes=1)
+
+
+def events_at(where: np.ndarray, kind: np.ndarray, shape: tuple[int, ...]) -> Events:
+    """Return an event for every cell of `where`, bool (N, ...), of the kind that `kind` holds there."""
+    return Events(np.nonzero(where)[0], kind[where].astype(np.int64), shape)
+
+
+def ranked(values: Parts[np.ndarray]) -> Parts[Events]:
+    """Return every number of (N, ...) arrays as an event whose kind is its rank among those of all parts.
+
+    NaN is no event.
+    """
+    seen = values.each(lambda part: part[~np.isnan(part)])
+    known = np.unique(np.concatenate([seen.made, seen.train, seen.holdout]))
+    shape = (max(len(known), 1),)
+    return values.each(lambda part: events_at(~np.isnan(part), np.searchsorted(known, part), shape))
+
+
+def lag_moments(x: np.ndarray, y: np.ndarray) -> Moments:
+    """Return per patient n, and the sums of x, y, x^2, y^2 and x y over cells where both are, shape (N, 6)."""
+    both = ~np.isnan(x) & ~np.isnan(y)
+    x, y = np.where(both, x, 0.0), np.where(both, y, 0.0)
+    terms = (both.astype(float), x, y, x * x, y * y, x * y)
+    return Moments(np.stack([term.sum(axis=1) for term in terms], axis=1))
+
+
+def total_variation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return TV of counts (draws, kinds), shape (draws,); nothing against something is 1."""
+    return 0.5 * np.abs(_shares(one) - _shares(other)).sum(axis=-1) + 0.5 * _only_one_is_empty(one, other)
+
+
+def kolmogorov_smirnov(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the largest difference of distribution functions of counts (draws, ranks), shape (draws,)."""
+    apart = np.abs(_shares(one).cumsum(axis=-1) - _shares(other).cumsum(axis=-1)).max(axis=-1)
+    return np.maximum(apart, _only_one_is_empty(one, other))
+
+
+def transition_variation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the mean TV of the rows of two transition tables (draws, from, to), weighted by how often `other` starts
+    there; a row that `one` never leaves counts as 1."""
+    starts = other.sum(axis=-1)
+    return (_shares(starts) * total_variation(one, other)).sum(axis=-1)
+
+
+def correlation_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the absolute difference of two correlations from `lag_moments` (draws, 6)."""
+    return np.abs(correlation(one) - correlation(other))
+
+
+def correlation(moments: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation from sums (..., 6); 0 where a side does not vary or there are no pairs."""
+    n, x, y, xx, yy, xy = np.moveaxis(moments, -1, 0)
+    n = np.maximum(n, 1.0)
+    spread_x, spread_y = xx - x * x / n, yy - y * y / n
+    varies = (spread_x > 1e-9 * np.abs(xx)) & (spread_y > 1e-9 * np.abs(yy))
+    root = np.sqrt(np.where(varies, spread_x * spread_y, 1.0))
+    return np.where(varies, (xy - x * y / n) / root, 0.0)
+
+
+def rate_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the absolute difference of two rates from (draws, 2): how often it happened, and how often it could."""
+    rates = [counts[..., 0] / np.maximum(counts[..., 1], 1.0) for counts in (one, other)]
+    return np.abs(rates[0] - rates[1])
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    total = counts.sum(axis=-1, keepdims=True)
+    return counts / np.where(total > 0, total, 1.0)
+
+
+def _only_one_is_empty(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.asarray((one.sum(axis=-1) > 0) != (other.sum(axis=-1) > 0), float)

@@ -1,0 +1,132 @@
+"""What a release does over time, beside what real patients do: each measure an error, 0 at best.
+
+Rows follow one another as they stand in a record, whatever the gaps between them; lags are counted on the grid.
+"""
+
+import numpy as np
+
+from hg3.evaluation.draws import Draws, Measured, Parts, measure
+from hg3.evaluation.panel import Panel, rows_first, scored
+from hg3.evaluation.summaries import (
+    Events,
+    Moments,
+    correlation_error,
+    events_at,
+    kolmogorov_smirnov,
+    lag_moments,
+    ranked,
+    rate_error,
+    total_variation,
+    transition_variation,
+)
+from hg3.table.column import Column
+
+LAGS = range(1, 13)
+
+
+def temporal_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
+    """Return all measures over time, a column at a time; static columns are in none but their constancy's."""
+    rows = panels.each(rows_first)
+    found = [record_length(panels, draws), gap_share(panels, draws)]
+    for column in panels.holdout.dynamic():
+        found.append(change_rate(rows, column, draws))
+        if column.missing == "modelled" or panels.holdout.schema.masked_by(column.name):
+            found.append(mask_transitions(rows, column, draws))
+        if column.is_real:
+            found.append(differences(rows, column, draws))
+            found += [autocorrelation(panels, column, lag, draws) for lag in LAGS if lag < panels.holdout.schema.length]
+        else:
+            found += [transitions(rows, column, draws), dwell_times(rows, column, draws)]
+    return found
+
+
+def record_length(panels: Parts[Panel], draws: Draws) -> Measured:
+    """Return the KS distance of record lengths, in times from the first to the last row."""
+    lengths = panels.each(lambda panel: _lengths(panel)[:, None].astype(float))
+    return measure("record length", "", ranked(lengths), draws, kolmogorov_smirnov)
+
+
+def _lengths(panel: Panel) -> np.ndarray:
+    return panel.has_row.shape[1] - np.argmax(panel.has_row[:, ::-1], axis=1)
+
+
+def gap_share(panels: Parts[Panel], draws: Draws) -> Measured:
+    """Return the error of the share of times inside a record that have no row."""
+
+    def gaps(panel: Panel) -> Moments:
+        lengths = _lengths(panel)
+        return Moments(np.stack([lengths - panel.has_row.sum(axis=1), lengths], axis=1).astype(float))
+
+    return measure("gap share", "", panels.each(gaps), draws, rate_error)
+
+
+def differences(rows: Parts[Panel], column: Column, draws: Draws) -> Measured:
+    """Return the KS distance of the differences of a real between consecutive rows.
+
+    The distribution of the differences themselves: a mean of them telescopes to last minus first, and hides how a
+    record gets there.
+    """
+    steps = rows.each(lambda panel: np.diff(panel.row_values(column), axis=1))
+    return measure("row-to-row difference", column.name, ranked(steps), draws, kolmogorov_smirnov)
+
+
+def change_rate(rows: Parts[Panel], column: Column, draws: Draws) -> Measured:
+    """Return the error of the share of consecutive rows, both with a value, between which it changes."""
+
+    def changes(panel: Panel) -> Moments:
+        step = np.diff(panel.row_values(column), axis=1)
+        could = ~np.isnan(step)
+        return Moments(np.stack([(could & (step != 0)).sum(axis=1), could.sum(axis=1)], axis=1).astype(float))
+
+    return measure("change rate", column.name, rows.each(changes), draws, rate_error)
+
+
+def transitions(rows: Parts[Panel], column: Column, draws: Draws) -> Measured:
+    """Return the TV of a category's transition tables, rows weighted by how often held-out patients are there."""
+
+    def steps(panel: Panel) -> Events:
+        before, after = panel.row_values(column)[:, :-1], panel.row_values(column)[:, 1:]
+        n = panel.n_codes(column)
+        return events_at(~np.isnan(before + after), before * n + after, (n, n))
+
+    return measure("transitions", column.name, rows.each(steps), draws, transition_variation)
+
+
+def mask_transitions(rows: Parts[Panel], column: Column, draws: Draws) -> Measured:
+    """Return the TV of the transition tables of having a value or not, as `transitions`."""
+
+    def steps(panel: Panel) -> Events:
+        observed = ~np.isnan(panel.row_values(column))
+        both = panel.has_row[:, :-1] & panel.has_row[:, 1:]
+        return events_at(both, observed[:, :-1] * 2 + observed[:, 1:], (2, 2))
+
+    return measure("mask transitions", column.name, rows.each(steps), draws, transition_variation)
+
+
+def dwell_times(rows: Parts[Panel], column: Column, draws: Draws) -> Measured:
+    """Return the TV of how many rows on end a category stays as it is, by code; the record's end ends a stay."""
+    longest = rows.holdout.has_row.shape[1]
+
+    def stays(panel: Panel) -> Events:
+        values = panel.row_values(column)
+        here = ~np.isnan(values)
+        begins = here.copy()
+        begins[:, 1:] &= values[:, 1:] != values[:, :-1]
+        patient, start = np.nonzero(begins)
+        code = values[patient, start].astype(np.int64)
+        length = _stay_lengths(begins, here)
+        return Events(patient, code * (longest + 1) + length, (panel.n_codes(column) * (longest + 1),))
+
+    return measure("dwell times", column.name, rows.each(stays), draws, total_variation)
+
+
+def _stay_lengths(begins: np.ndarray, here: np.ndarray) -> np.ndarray:
+    """Return how many cells each stay has, in the order in which np.nonzero names the begins (N, L)."""
+    number = begins.ravel().cumsum() - 1  # a cell belongs to the stay that began last, if it has a value
+    return np.bincount(number[here.ravel()], minlength=int(begins.sum()))
+
+
+def autocorrelation(panels: Parts[Panel], column: Column, lag: int, draws: Draws) -> Measured:
+    """Return the error of Spearman's correlation of a real with itself `lag` times later, over patients and times."""
+    pairs = scored(panels, column).each(lambda values: lag_moments(values[:, :-lag], values[:, lag:]))
+    return measure(f"autocorrelation, lag {lag}", column.name, pairs, draws, correlation_error)
