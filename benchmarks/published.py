@@ -9,11 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hg3.diffusion.health_gym_v3 import PublishedUNet
+from hg3.diffusion.health_gym_v3 import RECONSTRUCTION_WEIGHT, PublishedUNet
 from hg3.diffusion.schedule import Schedule
 
 BATCH = 100  # patients that it samples at once
-RECONSTRUCTION_WEIGHT = 20.0
 
 
 def noise_and_reverse(network: PublishedUNet, schedule: Schedule, x: Tensor, n_steps: int) -> Tensor:

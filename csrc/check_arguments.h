@@ -1,4 +1,4 @@
-// What the operators refuse, in the sentences of hg3/sampling/ops.py.
+// What the operators refuse, in the sentences of hg3/sampling/check_arguments.py.
 #pragma once
 
 #include <ATen/MemoryOverlap.h>

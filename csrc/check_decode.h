@@ -31,8 +31,8 @@ inline void check_decode(const at::Tensor& x, const at::Tensor& reals, const at:
 }
 
 inline void check_real(const Real& real, int64_t row, int64_t C, int64_t first_knot, int64_t n_knots) {
-  const bool has_knots = real.kind != QUANTILE ||
-                         (0 <= first_knot && first_knot <= n_knots && 2 <= real.n_knots && real.n_knots <= n_knots - first_knot);
+  const bool has_knots = real.kind != QUANTILE || (0 <= first_knot && first_knot <= n_knots && 2 <= real.n_knots &&
+                                                   real.n_knots <= n_knots - first_knot);
   const bool fits = 0 <= real.channel && real.channel < C && NONE <= real.kind && real.kind < KINDS && has_knots;
   TORCH_CHECK_VALUE(fits, "hg3::decode: reals row ", row, " has channel ", real.channel, ", kind ", real.kind,
                     " and ", real.n_knots, " knots from ", first_knot, " on, expected a channel below ", C,
@@ -40,8 +40,8 @@ inline void check_real(const Real& real, int64_t row, int64_t C, int64_t first_k
 }
 
 inline void check_block(int64_t row, int64_t start, int64_t width, int64_t C, bool wide) {
-  TORCH_CHECK_VALUE(0 <= start && 0 < width && start <= C && width <= C - start, "hg3::decode: categories row ", row, " is (", start,
-                    ", ", width, "), expected a block inside the ", C, " channels");
+  TORCH_CHECK_VALUE(0 <= start && 0 < width && start <= C && width <= C - start, "hg3::decode: categories row ", row,
+                    " is (", start, ", ", width, "), expected a block inside the ", C, " channels");
   TORCH_CHECK_VALUE(wide || width <= CODES_OF_A_BYTE, "hg3::decode: categories row ", row, " has ", width,
                     " codes, expected at most 256; ask for wide codes");
 }

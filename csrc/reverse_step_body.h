@@ -73,8 +73,9 @@ inline void real_channel(float* __restrict buffer, const float* __restrict x_t, 
   nonfinite += broken;
 }
 
-// Make all logits 0, which is the uniform distribution, at the times where one is not finite; count those.
-inline int32_t without_nonfinite(float* block, float* mark, int32_t width, int64_t padded, int64_t L) {
+// Make all logits 0, which is the uniform distribution, at the times where one is not finite, which
+// `mark` is NaN at; return how many entries are not.
+inline int32_t without_nonfinite(float* block, const float* mark, int32_t width, int64_t padded, int64_t L) {
   int32_t broken = 0;
   for (int64_t l = 0; l < L; ++l) {
     if (mark[l] == mark[l]) continue;
@@ -82,7 +83,6 @@ inline int32_t without_nonfinite(float* block, float* mark, int32_t width, int64
       broken += !is_finite(block[k * padded + l]);
       block[k * padded + l] = 0.0f;
     }
-    mark[l] = 0.0f;
   }
   return broken;
 }

@@ -3,6 +3,8 @@
 Rows follow one another as they stand in a record, whatever the gaps between them; lags are counted on the grid.
 """
 
+from functools import partial
+
 import numpy as np
 
 from hg3.evaluation.draws import Draws, Measured, Parts, measure
@@ -33,8 +35,7 @@ def temporal_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
         if column.missing == "modelled" or panels.holdout.schema.masked_by(column.name):
             found.append(mask_transitions(rows, column, draws))
         if column.is_real:
-            found.append(differences(rows, column, draws))
-            found += [autocorrelation(panels, column, lag, draws) for lag in LAGS if lag < panels.holdout.schema.length]
+            found += [differences(rows, column, draws), *autocorrelations(panels, column, draws)]
         else:
             found += [transitions(rows, column, draws), dwell_times(rows, column, draws)]
     return found
@@ -126,7 +127,14 @@ def _stay_lengths(begins: np.ndarray, here: np.ndarray) -> np.ndarray:
     return np.bincount(number[here.ravel()], minlength=int(begins.sum()))
 
 
-def autocorrelation(panels: Parts[Panel], column: Column, lag: int, draws: Draws) -> Measured:
-    """Return the error of Spearman's correlation of a real with itself `lag` times later, over patients and times."""
-    pairs = scored(panels, column).each(lambda values: lag_moments(values[:, :-lag], values[:, lag:]))
-    return measure(f"autocorrelation, lag {lag}", column.name, pairs, draws, correlation_error)
+def autocorrelations(panels: Parts[Panel], column: Column, draws: Draws) -> list[Measured]:
+    """Return the errors of Spearman's correlation of a real with itself 1 to 12 times later, over all patients."""
+    scores, found = scored(panels, column), []
+    for lag in (lag for lag in LAGS if lag < panels.holdout.schema.length):
+        pairs = scores.each(partial(_lagged, lag=lag))
+        found.append(measure(f"autocorrelation, lag {lag}", column.name, pairs, draws, correlation_error))
+    return found
+
+
+def _lagged(values: np.ndarray, lag: int) -> Moments:
+    return lag_moments(values[:, :-lag], values[:, lag:])
