@@ -55,12 +55,20 @@ def make_draws(n_patients: Parts[int], seed: int = 0) -> Draws:
 
 @dataclass(frozen=True)
 class Measured:
-    """One measure of one subject (a column, a pair) in every draw: the release's score and the ceiling, (50,)."""
+    """One measure of one subject (a column, a pair, an attack), draw by draw: the release's score and the ceiling.
+
+    Parameters
+    ----------
+    score, ceiling : float64, shape (draws,), paired: 50, or fewer where a learner is trained for each. NaN in every
+        draw where the measure cannot be estimated from these patients.
+    higher_is_better : otherwise the measure is an error or a risk, 0 at best.
+    """
 
     name: str
     subject: str
     score: np.ndarray
     ceiling: np.ndarray
+    higher_is_better: bool = False
 
     def difference(self) -> tuple[float, float, float]:
         """Return the mean of score - ceiling over the draws and the ends of its 95% interval."""

@@ -32,6 +32,12 @@ class Panel:
     def n_patients(self) -> int:
         return len(self.has_row)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Return each record's length in times, from the first time to the last row, int64, (N,); 0 without a row."""
+        length = self.has_row.shape[1]
+        return np.where(self.has_row.any(axis=1), length - np.argmax(self.has_row[:, ::-1], axis=1), 0)
+
     def n_codes(self, column: Column) -> int:
         return len(self.categories[column.name])
 

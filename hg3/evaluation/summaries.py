@@ -6,6 +6,9 @@ import numpy as np
 
 from hg3.evaluation.draws import Parts
 
+FEWEST_TIMES = 3  # for a slope to say something
+FLAT = 1e-9  # of a column's spread a time: no slope at all
+
 
 @dataclass(frozen=True)
 class Events:
@@ -58,6 +61,21 @@ def lag_moments(x: np.ndarray, y: np.ndarray) -> Moments:
     x, y = np.where(both, x, 0.0), np.where(both, y, 0.0)
     terms = (both.astype(float), x, y, x * x, y * y, x * y)
     return Moments(np.stack([term.sum(axis=1) for term in terms], axis=1))
+
+
+def slopes(values: np.ndarray) -> np.ndarray:
+    """Return each patient's least-squares slope over time of values (N, L), in their spread a time, (N,).
+
+    NaN where there are fewer than 3 values; 0 where it is flat.
+    """
+    here = ~np.isnan(values)
+    n = here.sum(axis=1)
+    time = np.where(here, np.arange(values.shape[1]), 0.0)
+    time = np.where(here, time - (time.sum(axis=1) / np.maximum(n, 1))[:, None], 0.0)
+    spread = float(np.nanstd(values)) if here.any() else 0.0
+    slope = (time * np.where(here, values, 0.0)).sum(axis=1) / np.maximum((time**2).sum(axis=1), 1e-300)
+    slope = slope / spread if spread > 0 else np.zeros_like(slope)
+    return np.where(n >= FEWEST_TIMES, np.where(np.abs(slope) > FLAT, slope, 0.0), np.nan)
 
 
 def total_variation(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from hg3.evaluation.cohorts import compared_cohorts
-from hg3.evaluation.fidelity import length_ceiling, length_scores, marginal_scores, static_constancy
+from hg3.evaluation.fidelity.marginals import length_ceiling, length_scores, marginal_scores, static_constancy
 from hg3.evaluation.figures import draw_marginals
 from hg3.release.load import load
 from hg3.release.reading import open_release

@@ -9,7 +9,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hg3.errors import SchemaError
-from hg3.table.column import Column, offset_column
+from hg3.table.column import Code, Column, offset_column
 from hg3.table.rules import Rule, check_rules
 
 FORMAT = 1
@@ -31,6 +31,41 @@ class RewardTerm(BaseModel):
     log: bool = False
 
 
+class Target(BaseModel):
+    """What users will predict from a record, and what an evaluation therefore predicts from real and synthetic ones.
+
+    Parameters
+    ----------
+    name : how reports call it.
+    column : the outcome, static or monthly.
+    codes, below, above : one of the three: the outcome has happened where the column is one of `codes`, is at most
+        `below`, or is at least `above`.
+    observe : number of first times that the prediction sees, at least 1.
+    until : of a column that is not static: the outcome counts if it happens at a time after `observe` and before
+        `until`, which is the end of the grid if absent. Patients with whom it happened before are left out.
+    hide : columns that tell the outcome and that the prediction must not see (how long the patient was followed up).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    column: str
+    codes: tuple[Code, ...] | None = None
+    below: float | None = None
+    above: float | None = None
+    observe: int = Field(ge=1)
+    until: int | None = None
+    hide: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if sum(given is not None for given in (self.codes, self.below, self.above)) != 1:
+            raise ValueError("takes one of `codes`, `below` and `above`")
+        if self.until is not None and self.until <= self.observe:
+            raise ValueError(f"has until = {self.until}, which is not after observe = {self.observe}")
+        return self
+
+
 class TableSchema(BaseModel):
     """A table in long format: one row a patient and time.
 
@@ -43,6 +78,9 @@ class TableSchema(BaseModel):
     length : number of times of the grid; a record holds times `first_time` to `first_time + length - 1`.
     columns : what is modelled, in the order of the release.
     rules : what holds between cells of a patient, see `hg3.table.rules`; a release keeps them.
+    targets : what an evaluation predicts, see `Target`.
+    subgroups : static columns with codes whose joint table an evaluation shows; all of them if absent.
+    quasi_identifiers : columns that somebody who looks for a patient may know; all static ones if absent.
     ignore : columns of the table that are left out on purpose; any other unknown column is an error.
     """
 
@@ -62,6 +100,9 @@ class TableSchema(BaseModel):
     columns: tuple[Column, ...] = Field(min_length=1)
     reward: tuple[RewardTerm, ...] = ()
     rules: tuple[Rule, ...] = ()
+    targets: tuple[Target, ...] = ()
+    subgroups: tuple[str, ...] | None = None
+    quasi_identifiers: tuple[str, ...] | None = None
     ignore: tuple[str, ...] = ()
 
     @model_validator(mode="before")
@@ -86,6 +127,9 @@ class TableSchema(BaseModel):
         for term in self.reward:
             if term.column not in self.by_name or not self.by_name[term.column].is_real:
                 raise ValueError(f"has a reward on {term.column!r}, which is not one of its real columns")
+        for target in self.targets:
+            self._check_target(target)
+        self._check_evaluated()
         for column in self.columns:
             if column.indicates:
                 self._check_partner(column)
@@ -93,6 +137,33 @@ class TableSchema(BaseModel):
         self._check_bin()
         check_rules(self.rules, self.by_name)
         return self
+
+    def _check_target(self, target: Target) -> None:
+        unknown = sorted({target.column, *target.hide} - set(self.by_name))
+        if unknown:
+            raise ValueError(f"has target {target.name!r} on the unknown columns {unknown}")
+        column = self.by_name[target.column]
+        if column.is_real == (target.codes is not None):
+            wanted = "`below` or `above`" if column.is_real else "`codes`"
+            raise ValueError(f"has target {target.name!r} on {column.name!r} ({column.kind}), which takes {wanted}")
+        if column.static and target.until is not None:
+            raise ValueError(f"has target {target.name!r} with `until`, but {column.name!r} is static; leave it out")
+        if max(target.observe, target.until or 0) > self.length:
+            raise ValueError(f"has target {target.name!r} beyond the {self.length} times of a record")
+        strange = [code for code in target.codes or () if column.categories and column.position(code) < 0]
+        if strange:
+            raise ValueError(f"has target {target.name!r} with codes {strange}, which {column.name!r} does not have")
+
+    def _check_evaluated(self) -> None:
+        static = {c.name for c in self.columns if c.static}
+        groups = {c.name for c in self.columns if c.static and not c.is_real}
+        for key, known, what in (
+            ("subgroups", groups, "static columns with codes"),
+            ("quasi_identifiers", static, "static columns"),
+        ):
+            strange = sorted(set(getattr(self, key) or ()) - known)
+            if strange:
+                raise ValueError(f"has {strange} among its {key}, which takes {what}")
 
     def _check_bin(self) -> None:
         if (self.bin is None) != (self.within == ""):
@@ -139,6 +210,17 @@ class TableSchema(BaseModel):
     def masked_by(self, name: str) -> str | None:
         """Return the indicator that masks column `name`, if there is one."""
         return next((c.name for c in self.columns if c.masks and c.indicates == name), None)
+
+    def known_subgroups(self) -> tuple[Column, ...]:
+        """Return the columns of `subgroups`, by default all static ones with codes."""
+        default = tuple(c.name for c in self.columns if c.static and not c.is_real)
+        return tuple(self.by_name[name] for name in (default if self.subgroups is None else self.subgroups))
+
+    def known_quasi_identifiers(self) -> tuple[Column, ...]:
+        """Return the columns of `quasi_identifiers`, by default all static ones."""
+        default = tuple(c.name for c in self.columns if c.static)
+        names = default if self.quasi_identifiers is None else self.quasi_identifiers
+        return tuple(self.by_name[name] for name in names)
 
     def to_toml(self) -> str:
         """Return the schema as TOML that `load_schema` reads back to an equal schema."""

@@ -11,20 +11,17 @@ import numpy as np
 
 from hg3.evaluation.draws import Draws, Measured, Parts, measure
 from hg3.evaluation.panel import Panel
-from hg3.evaluation.summaries import Moments, correlation_error, lag_moments, rate_error
+from hg3.evaluation.summaries import Moments, correlation_error, lag_moments, rate_error, slopes
 from hg3.table.column import Column
-
-FEWEST_TIMES = 3  # for a slope to say something
-FLAT = 1e-9  # of a column's spread a time: no slope at all
 
 
 def trend_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
     """Return for every pair of ordered dynamic columns the errors of slope-sign agreement and slope correlation."""
     columns = [column for column in panels.holdout.dynamic() if column.kind != "categorical"]
-    slopes = {column.name: panels.each(partial(slopes_of, column=column)) for column in columns}
+    by_name = {column.name: panels.each(partial(slopes_of, column=column)) for column in columns}
     found = []
-    for one, other in combinations(slopes, 2):
-        both = Parts(*zip(*(vars(slopes[name]).values() for name in (one, other)), strict=True))
+    for one, other in combinations(by_name, 2):
+        both = Parts(*zip(*(vars(by_name[name]).values() for name in (one, other)), strict=True))
         subject = f"{one}, {other}"
         found.append(measure("slope signs", subject, both.each(_agreement), draws, rate_error))
         found.append(measure("slopes", subject, both.each(_together), draws, correlation_error))
@@ -32,19 +29,8 @@ def trend_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
 
 
 def slopes_of(panel: Panel, column: Column) -> np.ndarray:
-    """Return each patient's least-squares slope over time in spreads of the column a time, (N,).
-
-    NaN where there are fewer than 3 values; 0 where it is flat.
-    """
-    values = panel.row_values(column)
-    here = ~np.isnan(values)
-    n = here.sum(axis=1)
-    time = np.where(here, np.arange(values.shape[1]), 0.0)
-    time = np.where(here, time - (time.sum(axis=1) / np.maximum(n, 1))[:, None], 0.0)
-    spread = float(np.nanstd(values)) if here.any() else 0.0
-    slope = (time * np.where(here, values, 0.0)).sum(axis=1) / np.maximum((time**2).sum(axis=1), 1e-300)
-    slope = slope / spread if spread > 0 else np.zeros_like(slope)
-    return np.where(n >= FEWEST_TIMES, np.where(np.abs(slope) > FLAT, slope, 0.0), np.nan)
+    """Return each patient's slope of a column over time, (N,), as `slopes` does."""
+    return slopes(panel.row_values(column))
 
 
 def _agreement(slopes: tuple[np.ndarray, np.ndarray]) -> Moments:

@@ -43,19 +43,15 @@ def temporal_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
 
 def record_length(panels: Parts[Panel], draws: Draws) -> Measured:
     """Return the KS distance of record lengths, in times from the first to the last row."""
-    lengths = panels.each(lambda panel: _lengths(panel)[:, None].astype(float))
+    lengths = panels.each(lambda panel: panel.lengths[:, None].astype(float))
     return measure("record length", "", ranked(lengths), draws, kolmogorov_smirnov)
-
-
-def _lengths(panel: Panel) -> np.ndarray:
-    return panel.has_row.shape[1] - np.argmax(panel.has_row[:, ::-1], axis=1)
 
 
 def gap_share(panels: Parts[Panel], draws: Draws) -> Measured:
     """Return the error of the share of times inside a record that have no row."""
 
     def gaps(panel: Panel) -> Moments:
-        lengths = _lengths(panel)
+        lengths = panel.lengths
         return Moments(np.stack([lengths - panel.has_row.sum(axis=1), lengths], axis=1).astype(float))
 
     return measure("gap share", "", panels.each(gaps), draws, rate_error)

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from hg3.evaluation.draws import Draws, Measured, Parts
-from hg3.evaluation.pairs import pair_measures
+from hg3.evaluation.fidelity.pairs import pair_measures
+from hg3.evaluation.fidelity.temporal import dwell_times, temporal_measures
+from hg3.evaluation.fidelity.trends import slopes_of, trend_measures
 from hg3.evaluation.panel import Panel, rows_first
 from hg3.evaluation.summaries import total_variation
-from hg3.evaluation.temporal import dwell_times, temporal_measures
-from hg3.evaluation.trends import slopes_of, trend_measures
 from tests.evaluation.cases import SCHEMA, everybody, panel, scores, shuffled_months, walks
 from tests.table.cases import make_table
 

@@ -1,0 +1,129 @@
+"""Gates: what a release must reach, in TOML, and whether it does.
+
+A gate takes all subjects of one measure together, draw by draw: their mean, or the worst of them. What it asks is met
+if the better end of the 95% interval over the draws reaches it, and shown only if the worse end does too.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hg3.errors import ConfigError
+from hg3.evaluation.draws import INTERVAL, Measured
+
+State = Literal["shown", "met", "missed", "not estimable"]
+
+
+class Gate(BaseModel):
+    """One thing that a release must reach.
+
+    Parameters
+    ----------
+    measures : names of measures, as metrics.json has them; a release without any of them is not judged by this gate.
+    over : the mean of all subjects, or the worst of them, in each draw.
+    margin : the most that the score may be worse than the ceiling.
+    limit : what the score itself must reach, at most or, where higher is better, at least.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    question: Literal["fidelity", "time", "utility", "privacy"]
+    measures: tuple[str, ...] = Field(min_length=1)
+    over: Literal["mean", "worst"] = "mean"
+    margin: float | None = None
+    limit: float | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if (self.margin is None) == (self.limit is None):
+            raise ValueError("takes one of `margin` and `limit`")
+        return self
+
+
+class Gates(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    gates: tuple[Gate, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a gate: the score and the ceiling, what of them the gate looks at with its interval, and where the
+    bound lies."""
+
+    gate: Gate
+    score: float
+    ceiling: float
+    value: float
+    interval: tuple[float, float]
+    state: State
+    worst: str  # the subject furthest beyond its ceiling
+
+    @property
+    def passed(self) -> bool:
+        return self.state in ("shown", "met")
+
+    def content(self) -> dict[str, Any]:
+        """Return the verdict as JSON holds it."""
+        numbers = {"score": self.score, "ceiling": self.ceiling, "value": self.value}
+        known = {key: None if np.isnan(value) else round(value, 6) for key, value in numbers.items()}
+        ends = [None if np.isnan(end) else round(end, 6) for end in self.interval]
+        gate = self.gate.model_dump(exclude_none=True)
+        return {**gate, **known, "interval": ends, "state": self.state, "worst": self.worst}
+
+
+def load_gates(path: Path | None = None) -> Gates:
+    """Return the gates in a TOML file, by default those that come with hg3.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is no list of gates.
+    """
+    try:
+        place = files("hg3.evaluation") / "gates.toml" if path is None else path
+        return Gates.model_validate(tomllib.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        reason = type(error).__name__
+        if isinstance(error, ValidationError):
+            fault = error.errors()[0]
+            reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+        raise ConfigError(
+            f"{path} cannot be read as gates ({reason}); write TOML with [[gates]], each with name, question, "
+            "measures, and margin or limit"
+        ) from None
+
+
+def judge(gates: Gates, measures: Iterable[Measured]) -> list[Verdict]:
+    """Return what came of each gate that has a measure to look at."""
+    found = list(measures)
+    chosen = ((gate, [m for m in found if m.name in gate.measures]) for gate in gates.gates)
+    return [_verdict(gate, of_gate) for gate, of_gate in chosen if of_gate]
+
+
+def _verdict(gate: Gate, measures: list[Measured]) -> Verdict:
+    sign = -1.0 if measures[0].higher_is_better else 1.0  # from here on lower is better
+    known = [m for m in measures if np.isfinite(m.score).all() and np.isfinite(m.ceiling).all()]
+    if not known:
+        return Verdict(gate, np.nan, np.nan, np.nan, (np.nan, np.nan), "not estimable", "")
+    n_draws = min(len(m.score) for m in known)
+    scores = np.stack([m.score[:n_draws] for m in known])
+    ceilings = np.stack([m.ceiling[:n_draws] for m in known])
+    looked_at = sign * (scores - ceilings if gate.margin is not None else scores)
+    bound = gate.margin if gate.margin is not None else sign * (gate.limit or 0.0)
+    over = np.mean if gate.over == "mean" else np.max
+    values = over(looked_at, axis=0)
+    low, high = map(float, np.quantile(values, INTERVAL))
+    state: State = "shown" if high <= bound else "met" if low <= bound else "missed"
+    worst = known[int(np.argmax((sign * (scores - ceilings)).mean(axis=1)))].subject
+    interval = (low, high) if sign > 0 else (-high, -low)
+    value = sign * float(values.mean())
+    return Verdict(gate, float(scores.mean()), float(ceilings.mean()), value, interval, state, worst)
