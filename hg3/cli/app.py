@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from hg3.cli import cohort, first_look, model, release, schema
+from hg3.cli import cohort, evaluation, first_look, model, release, schema
 from hg3.cli.screen import warn
 from hg3.errors import Hg3Error
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("demo")(first_look.demo_command)
 app.command("train")(model.train_command)
 app.command("generate")(release.generate_command)
+app.command("evaluate")(evaluation.evaluate_command)
 app.command("doctor")(first_look.doctor_command)
 app.add_typer(cohort.group, name="cohort")
 app.add_typer(schema.group, name="schema")

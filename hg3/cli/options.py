@@ -16,6 +16,7 @@ SetOption = Annotated[
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="A shipped preset's name or the path of one.")]
 ReleaseArgument = Annotated[Path, typer.Argument(help="The folder that hg3 generate made.")]
+GatesOption = Annotated[Path | None, typer.Option("--gates", help="Thresholds in TOML; hg3's own if absent.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

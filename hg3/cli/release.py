@@ -1,4 +1,4 @@
-"""The verbs that make, verify and export releases: generate, release verify, release export."""
+"""The verbs that make, verify, certify and export releases: generate, release verify, certify and export."""
 
 import csv
 from functools import partial
@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from hg3.cli.options import OutOption, ReleaseArgument
-from hg3.cli.screen import progress
+from hg3.cli.options import GatesOption, OutOption, ReleaseArgument
+from hg3.cli.screen import print_verdicts, progress
 from hg3.errors import ConfigError
 
-group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Verify and export releases.")
+FAILED = 3  # exit status of a release that fails a gate
+
+group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Verify, certify and export releases.")
 
 
 def generate_command(
@@ -109,6 +111,34 @@ def release_verify(
     print(f"{folder} verifies: {found.files} files, {found.patients:,} patients, {found.rows:,} rows")
     if found.recomputed_patients:
         print(f"{found.recomputed_patients} patients computed anew are equal: {found.recomputed_equal}")
+    if found.certificate is not None:
+        missed = [verdict["name"] for verdict in found.certificate["verdicts"] if verdict["state"] == "missed"]
+        print("certificate: passed" if found.certificate["passed"] else f"certificate: FAILED ({', '.join(missed)})")
+
+
+@group.command("certify")
+def release_certify(
+    folder: ReleaseArgument,
+    report: Annotated[Path, typer.Option(help="The folder that hg3 evaluate made.")],
+    gates: GatesOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the certificate if there is one.")] = False,
+) -> None:
+    """Judge a release by its evaluation and write certificate.json.
+
+    Exit status 3 where it fails; the certificate then says so.
+
+    \b
+    Example: hg3 release certify releases/art --report reports/art
+    """
+    from hg3.release.certify import certify
+
+    certificate, verdicts = certify(folder, report, gates, force)
+    print_verdicts(verdicts)
+    for name in certificate["not_judged"]:
+        print(f"not judged, as the report has no number for it: {name}")
+    print(f"{folder} {'passes' if certificate['passed'] else 'FAILS'}; see {folder}/certificate.json")
+    if not certificate["passed"]:
+        raise typer.Exit(FAILED)
 
 
 @group.command("export")

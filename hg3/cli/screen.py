@@ -2,13 +2,16 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:  # numpy is not loaded to draw a bar
+    from hg3.evaluation.gates import Verdict
 
 
 def warn(sentence: str) -> None:
@@ -35,6 +38,32 @@ def print_scores(summary: dict[str, Any]) -> None:
     ]
     print_table("distance to held-out patients, and what as many real patients reach (95th percentile)", rows)
     print(f"static constancy {summary['static_constancy']:.3f}, rejected {summary['rejected']}")
+
+
+def print_verdicts(verdicts: Sequence["Verdict"]) -> None:
+    if not verdicts:
+        print("no gate has a measure to look at")
+        return
+    rows = [
+        {
+            "question": verdict.gate.question,
+            "gate": verdict.gate.name,
+            "release": f"{verdict.score:.3f}",
+            "ceiling": f"{verdict.ceiling:.3f}",
+            "wanted": _wanted(verdict),
+            "95% interval": "{:.3f} to {:.3f}".format(*verdict.interval),
+            "verdict": verdict.state,
+        }
+        for verdict in verdicts
+    ]
+    print_table("what the release must reach", rows)
+
+
+def _wanted(verdict: "Verdict") -> str:
+    gate = verdict.gate
+    if gate.margin is not None:
+        return f"ceiling {'-' if verdict.higher_is_better else '+'} {gate.margin:g}"
+    return f"{'at least' if verdict.higher_is_better else 'at most'} {gate.limit:g}"
 
 
 @contextmanager
@@ -75,4 +104,6 @@ def _place(stage: str, entry: dict[str, Any]) -> tuple[int, int | None, str]:
         return entry["update"], entry["total"], "updates"
     if stage == "generate":
         return entry["patients"], entry["of"], "patients"
+    if stage == "evaluate":
+        return entry["done"], entry["of"], "sections"
     return 1, 1, ""

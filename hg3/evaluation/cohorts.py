@@ -8,9 +8,10 @@ import pandas as pd
 
 from hg3 import disk
 from hg3.errors import RunError
+from hg3.table.cells import as_texts, learned_codes
 from hg3.table.checks import checked_cohort
 from hg3.table.cohort import Cohort
-from hg3.table.column import Code, canonical_code
+from hg3.table.column import Code, Column, canonical_code
 from hg3.table.read import read_table
 from hg3.table.schema import TableSchema, load_schema
 
@@ -64,6 +65,28 @@ def compared_cohorts(
         checked_cohort(part.reset_index(drop=True), released, to_learn_from=False)[0] for part in (synthetic, *parts)
     ]
     return Compared(*cohorts)
+
+
+def given_cohorts(tables: Sequence[pd.DataFrame], schema: TableSchema) -> Compared:
+    """Return three tables, synthetic, of training and of held-out patients, as cohorts of one schema.
+
+    Where the schema lists no categories, a column has those that occur in any table.
+
+    Raises
+    ------
+    TableError
+        If a table does not fit the schema; of a table that another program made, too.
+    """
+    columns = tuple(_with_categories(column, tables) for column in schema.columns)
+    whole = schema.model_copy(update={"columns": columns})
+    return Compared(*(checked_cohort(table.reset_index(drop=True), whole, to_learn_from=False)[0] for table in tables))
+
+
+def _with_categories(column: Column, tables: Sequence[pd.DataFrame]) -> Column:
+    if column.is_real or column.categories is not None:
+        return column
+    cells = pd.concat([table[column.name] for table in tables if column.name in table], ignore_index=True)
+    return column.model_copy(update={"categories": learned_codes(as_texts(cells.dropna())[1])})
 
 
 def _same_group(

@@ -82,9 +82,10 @@ def measure(
     subject: str,
     summaries: Parts[Summary],
     draws: Draws,
-    distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    compare: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    higher_is_better: bool = False,
 ) -> Measured:
-    """Return the distance to the held-out patients of the release and of the training patients, draw by draw."""
+    """Return how the release, and how the training patients, compare with the held-out patients, draw by draw."""
     held = summaries.holdout.under(draws.holdout)
-    score = distance(summaries.made.under(draws.made), held)
-    return Measured(name, subject, score, distance(summaries.train.under(draws.train), held))
+    score = compare(summaries.made.under(draws.made), held)
+    return Measured(name, subject, score, compare(summaries.train.under(draws.train), held), higher_is_better)

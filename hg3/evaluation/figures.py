@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from hg3.evaluation.fidelity.marginals import Sample, column_sample
+from hg3.evaluation.quick_look import Sample, column_sample
 from hg3.table.cohort import Cohort, missing_cells
 from hg3.table.column import Column
 

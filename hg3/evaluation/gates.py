@@ -29,6 +29,7 @@ class Gate(BaseModel):
     over : the mean of all subjects, or the worst of them, in each draw.
     margin : the most that the score may be worse than the ceiling.
     limit : what the score itself must reach, at most or, where higher is better, at least.
+    by : whether the interval is looked at, or the estimate alone, which few patients cannot hide behind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +40,7 @@ class Gate(BaseModel):
     over: Literal["mean", "worst"] = "mean"
     margin: float | None = None
     limit: float | None = None
+    by: Literal["interval", "estimate"] = "interval"
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
@@ -66,6 +68,7 @@ class Verdict:
     interval: tuple[float, float]
     state: State
     worst: str  # the subject furthest beyond its ceiling
+    higher_is_better: bool = False
 
     @property
     def passed(self) -> bool:
@@ -113,7 +116,7 @@ def _verdict(gate: Gate, measures: list[Measured]) -> Verdict:
     sign = -1.0 if measures[0].higher_is_better else 1.0  # from here on lower is better
     known = [m for m in measures if np.isfinite(m.score).all() and np.isfinite(m.ceiling).all()]
     if not known:
-        return Verdict(gate, np.nan, np.nan, np.nan, (np.nan, np.nan), "not estimable", "")
+        return Verdict(gate, np.nan, np.nan, np.nan, (np.nan, np.nan), "not estimable", "", sign < 0)
     n_draws = min(len(m.score) for m in known)
     scores = np.stack([m.score[:n_draws] for m in known])
     ceilings = np.stack([m.ceiling[:n_draws] for m in known])
@@ -122,8 +125,10 @@ def _verdict(gate: Gate, measures: list[Measured]) -> Verdict:
     over = np.mean if gate.over == "mean" else np.max
     values = over(looked_at, axis=0)
     low, high = map(float, np.quantile(values, INTERVAL))
+    if gate.by == "estimate":
+        low = high = float(values.mean())
     state: State = "shown" if high <= bound else "met" if low <= bound else "missed"
     worst = known[int(np.argmax((sign * (scores - ceilings)).mean(axis=1)))].subject
     interval = (low, high) if sign > 0 else (-high, -low)
     value = sign * float(values.mean())
-    return Verdict(gate, float(scores.mean()), float(ceilings.mean()), value, interval, state, worst)
+    return Verdict(gate, float(scores.mean()), float(ceilings.mean()), value, interval, state, worst, sign < 0)

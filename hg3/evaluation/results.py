@@ -71,16 +71,29 @@ class Evaluation:
 def measured_content(measured: Measured) -> dict[str, Any]:
     """Return a measure's means over the draws and the paired difference with its interval; null if not estimable."""
     mean, low, high = measured.difference()
+    by_draw = {"score": measured.score, "ceiling": measured.ceiling}
     return {
         "measure": measured.name,
         "subject": measured.subject,
         "better": "higher" if measured.higher_is_better else "lower",
-        "draws": len(measured.score),
         "score": number(float(np.mean(measured.score))),
         "ceiling": number(float(np.mean(measured.ceiling))),
         "difference": number(mean),
         "interval": [number(low), number(high)],
+        "draws": {key: [number(float(value)) for value in values] for key, values in by_draw.items()},
     }
+
+
+def measured_of(content: Mapping[str, Any]) -> Measured:
+    """Return the measure that `measured_content` wrote.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it did not write it.
+    """
+    score, ceiling = (np.array(content["draws"][key], float) for key in ("score", "ceiling"))  # null becomes NaN
+    return Measured(content["measure"], content["subject"], score, ceiling, content["better"] == "higher")
 
 
 def number(value: float) -> float | None:

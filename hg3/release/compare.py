@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from hg3.evaluation.cohorts import compared_cohorts
-from hg3.evaluation.fidelity.marginals import length_ceiling, length_scores, marginal_scores, static_constancy
 from hg3.evaluation.figures import draw_marginals
+from hg3.evaluation.quick_look import length_ceiling, length_scores, marginal_scores, static_constancy
 from hg3.release.load import load
 from hg3.release.reading import open_release
 

@@ -7,6 +7,7 @@ from typing import Any
 from hg3 import __version__, disk
 from hg3.errors import ConfigError, ReleaseError
 from hg3.release.card import card, dictionary_rows
+from hg3.release.certificate import read_certificate
 from hg3.release.croissant import croissant
 from hg3.release.manifest import SUMS, TEXTS, read_manifest
 from hg3.release.plan import n_parts, part_name
@@ -25,15 +26,19 @@ class Verification:
     patients: int = 0
     recomputed_patients: int = 0
     recomputed_equal: str = ""
+    certificate: dict[str, Any] | None = None
     faults: list[str] = field(default_factory=list)
 
 
-def verify_release(release: str | Path, recompute: int = 0, run: str | Path | None = None) -> Verification:
+def verify_release(
+    release: str | Path, recompute: int = 0, run: str | Path | None = None, certified: bool = True
+) -> Verification:
     """Return what was verified of `release`.
 
     Parameters
     ----------
     recompute : number of random patients whose blocks are generated anew from `run` and compared.
+    certified : whether to look at the certificate too, if there is one.
 
     Raises
     ------
@@ -52,9 +57,18 @@ def verify_release(release: str | Path, recompute: int = 0, run: str | Path | No
         again = recompute_patients(release, manifest, recompute, Path(run))
         found.recomputed_patients, found.recomputed_equal = again.patients, again.equal
         found.faults += again.faults
+    if certified:
+        _check_certificate(release, found)
     if found.faults:
         raise ReleaseError(f"{release} does not verify: " + " | ".join(found.faults))
     return found
+
+
+def _check_certificate(release: Path, found: Verification) -> None:
+    try:
+        found.certificate = read_certificate(release)
+    except ReleaseError as error:
+        found.faults.append(str(error))
 
 
 def _check_sums(release: Path, wanted: set[str], found: Verification) -> None:

@@ -1,163 +1,150 @@
-"""Marginal fidelity of a synthetic table, each measure beside the ceiling that real patients reach.
+"""Each column for itself, beside real patients: shares, distributions, what is covered, what is missing.
 
-TV, the total variation distance of a category column, is half the summed absolute differences of shares. KS, the
-Kolmogorov-Smirnov distance of a real column, is the largest difference of distribution functions. Both are over
-rows; a static column counts once a patient. Missing cells, and those that their indicator masks, are left out of
-both; their rate is told beside.
+All rows count alike; a static column counts once a patient. Cells without a value, and those that their indicator
+masks, are left out of all but the missing rate.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
 
-from hg3.table.cohort import Cohort, missing_cells, observed_cells, record_shape
+from hg3.evaluation.draws import Draws, Measured, Parts, measure
+from hg3.evaluation.panel import Panel, scored
+from hg3.evaluation.summaries import Events, Moments, events_at, kolmogorov_smirnov, ranked, rate_error, total_variation
 from hg3.table.column import Column
 
-CEILING_DRAWS = 50
-CEILING_QUANTILE = 0.95
+RARE = 0.05  # a code with less than this share of the real values is a rare one
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One column of a set of patients: its values, and per row the patient's position in 0..n-1."""
-
-    values: np.ndarray
-    patient: np.ndarray
-
-
-def column_sample(cohort: Cohort, column: Column) -> Sample:
-    """Return a column's rows (one row a patient if static), missing and masked cells as missing."""
-    values, patient = cohort.values[column.name], cohort.patient_index
-    values = np.where(observed_cells(cohort, column), values, np.nan if column.is_real else values.dtype.type(-1))
-    if not column.static:
-        return Sample(values, patient)
-    order = np.lexsort((missing_cells(values), patient))  # a patient's first row that has a value
-    first = np.flatnonzero(np.diff(patient[order], prepend=-1))
-    return Sample(values[order][first], patient[order][first])
+def marginal_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
+    """Return the measures of every column."""
+    found = []
+    for column in panels.holdout.schema.columns:
+        found += _of_real(panels, column, draws) if column.is_real else _of_category(panels, column, draws)
+        if column.missing == "modelled" or panels.holdout.schema.masked_by(column.name):
+            found.append(missing_rate(panels, column, draws))
+        found += constancy(panels, column, draws)
+    return found
 
 
-def total_variation(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the TV of two samples of category positions; -1, missing, is left out."""
-    (first, second), n_values = _ranks(one[one >= 0], other[other >= 0])
-    return _tv(np.bincount(first, minlength=n_values), np.bincount(second, minlength=n_values))
+def _of_real(panels: Parts[Panel], column: Column, draws: Draws) -> list[Measured]:
+    """KS, Wasserstein's distance of rank scores, and the share of values between the lowest and highest real one.
 
-
-def kolmogorov_smirnov(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the KS distance of two samples of reals; NaN is left out."""
-    (first, second), n_values = _ranks(one[~np.isnan(one)], other[~np.isnan(other)])
-    return _ks(np.bincount(first, minlength=n_values), np.bincount(second, minlength=n_values))
-
-
-def _ranks(*samples: np.ndarray) -> tuple[list[np.ndarray], int]:
-    """Return each sample as positions among the distinct values of all, in ascending order, and their number."""
-    values, position = np.unique(np.concatenate(samples), return_inverse=True)
-    return np.split(position, np.cumsum([len(s) for s in samples])[:-1]), len(values)
-
-
-def _tv(one: np.ndarray, other: np.ndarray) -> float:
-    """Return TV from how often each value occurs; nothing against something is 1."""
-    if not one.any() or not other.any():
-        return float(one.any() != other.any())
-    return float(0.5 * np.abs(one / one.sum() - other / other.sum()).sum())
-
-
-def _ks(one: np.ndarray, other: np.ndarray) -> float:
-    """Return KS from how often each value occurs, in ascending order; nothing against something is 1."""
-    if not one.any() or not other.any():
-        return float(one.any() != other.any())
-    return float(np.abs(one.cumsum() / one.sum() - other.cumsum() / other.sum()).max())
-
-
-def missing_rate(sample: Sample) -> float:
-    """Return the share of a sample's cells without a value."""
-    return float(missing_cells(sample.values).mean())
-
-
-def marginal_scores(
-    synthetic: Cohort, holdout: Cohort, train: Cohort, n_patients: int | None = None, seed: int = 0
-) -> pd.DataFrame:
-    """Return one row a column: its distance to the hold-out, and the same of real patients of equal number.
-
-    Parameters
-    ----------
-    synthetic, holdout, train : cohorts of one schema with equal category tables.
-    n_patients : size of each of the 50 draws of training patients (with replacement where train is smaller) that
-        make the ceiling; by default as many as `synthetic` has.
-
-    Returns
-    -------
-    DataFrame with columns column, measure ("tv" or "ks"), distance, ceiling (the draws' median), ceiling_95 (their
-    95th percentile), missing, missing_real.
+    Rank scores, the share of real values below a value, are the units in which no outlier decides; one third is the
+    distance of a constant in the middle from a spread-out column, one half the largest there is between two
+    distributions of which one is the real one.
     """
-    random = np.random.default_rng(seed)
-    wanted = n_patients or synthetic.n_patients
-    draws = [_draw(random, train.n_patients, wanted) for _ in range(CEILING_DRAWS)]
-    rows = []
-    for column in synthetic.schema.columns:
-        made, held, seen = (column_sample(c, column) for c in (synthetic, holdout, train))
-        measured, ceiling = _distances(made, held, seen, draws, column.is_real)
-        rows.append(
-            {
-                "column": column.name,
-                "measure": "ks" if column.is_real else "tv",
-                "distance": measured,
-                "ceiling": float(np.median(ceiling)),
-                "ceiling_95": float(np.quantile(ceiling, CEILING_QUANTILE)),
-                "missing": missing_rate(made),
-                "missing_real": missing_rate(held),
-            }
+    values = panels.each(lambda panel: panel.values[column.name])
+    scores = scored(panels, column)
+    if column.static:
+        scores = scores.each(lambda part: np.nanmax(np.where(np.isnan(part), -1.0, part), axis=1, keepdims=True))
+        scores = scores.each(lambda part: np.where(part < 0, np.nan, part))
+    known = np.unique(np.concatenate([part[~np.isnan(part)] for part in vars(scores).values()]))
+    return [
+        measure("KS", column.name, ranked(values), draws, kolmogorov_smirnov),
+        measure("Wasserstein", column.name, ranked(scores), draws, lambda one, other: wasserstein(one, other, known)),
+        measure("boundary adherence", column.name, ranked(values), draws, boundary_adherence, higher_is_better=True),
+    ]
+
+
+def _of_category(panels: Parts[Panel], column: Column, draws: Draws) -> list[Measured]:
+    """TV, the share of the held-out patients' codes that occur, and how fully the rare ones do."""
+    codes = panels.each(lambda panel: _codes(panel, column))
+    real = codes.train.under(np.ones((1, panels.train.n_patients)))
+    real = (real + codes.holdout.under(np.ones((1, panels.holdout.n_patients))))[0]
+    rare = (real > 0) & (real < RARE * real.sum())
+    found = [
+        measure("TV", column.name, codes, draws, total_variation),
+        measure("category coverage", column.name, codes, draws, coverage, higher_is_better=True),
+    ]
+    if rare.any():
+        found.append(
+            measure(
+                "rare-category ratio",
+                column.name,
+                codes,
+                draws,
+                lambda one, other: rare_ratio(one, other, rare),
+                higher_is_better=True,
+            )
         )
-    return pd.DataFrame(rows)
+    return found
 
 
-def _draw(random: np.random.Generator, n_patients: int, wanted: int) -> np.ndarray:
-    """Return how often each patient is drawn, float64 for bincount, shape (n_patients,)."""
-    chosen = random.choice(n_patients, wanted, replace=wanted > n_patients)
-    return np.bincount(chosen, minlength=n_patients).astype(float)
+def _codes(panel: Panel, column: Column) -> Events:
+    values = panel.values[column.name]
+    return events_at(~np.isnan(values), values, (panel.n_codes(column),))
 
 
-def _distances(
-    made: Sample, held: Sample, seen: Sample, draws: list[np.ndarray], is_real: bool
-) -> tuple[float, list[float]]:
-    """Return the distance of `made` to `held`, and those of draws of the patients of `seen`; all is sorted once."""
-    present = [~missing_cells(s.values) for s in (made, held, seen)]
-    values = (s.values[p] for s, p in zip((made, held, seen), present, strict=True))
-    (of_made, of_held, of_seen), n_values = _ranks(*values)
-    measure, expected = _ks if is_real else _tv, np.bincount(of_held, minlength=n_values)
-    patient = seen.patient[present[2]]
-    ceiling = [measure(np.bincount(of_seen, draw[patient], n_values), expected) for draw in draws]
-    return measure(np.bincount(of_made, minlength=n_values), expected), ceiling
+def wasserstein(one: np.ndarray, other: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the first Wasserstein distance of counts (draws, values) at the places `known`, (draws,); nothing against
+    something is 1."""
+    apart = np.abs(_cumulated(one) - _cumulated(other))[:, :-1]
+    empty = (one.sum(axis=-1) > 0) != (other.sum(axis=-1) > 0)
+    return np.where(empty, 1.0, apart @ np.diff(known))
 
 
-def length_scores(synthetic: Cohort, holdout: Cohort) -> dict[str, float]:
-    """Return the KS distance of record lengths and the share of times inside a record without a row."""
-    shapes = [record_shape(c) for c in (synthetic, holdout)]
-    gaps = [1.0 - present.sum() / lengths.sum() for lengths, present in shapes]
-    lengths = [s[0].astype(float) for s in shapes]
-    return {
-        "length_ks": kolmogorov_smirnov(*lengths),
-        "length_mean": float(lengths[0].mean()),
-        "length_mean_real": float(lengths[1].mean()),
-        "gap_share": float(gaps[0]),
-        "gap_share_real": float(gaps[1]),
-    }
+def _cumulated(counts: np.ndarray) -> np.ndarray:
+    total = counts.sum(axis=-1, keepdims=True)
+    return (counts / np.where(total > 0, total, 1.0)).cumsum(axis=-1)
 
 
-def length_ceiling(train: Cohort, holdout: Cohort, n_patients: int, seed: int = 0) -> float:
-    """Return the 95th percentile of the KS distance of record lengths over 50 draws of training patients."""
-    random = np.random.default_rng(seed)
-    lengths, held = (record_shape(c)[0].astype(float) for c in (train, holdout))
-    draws = [_draw(random, train.n_patients, n_patients) for _ in range(CEILING_DRAWS)]
-    distances = [kolmogorov_smirnov(np.repeat(lengths, draw.astype(int)), held) for draw in draws]
-    return float(np.quantile(distances, CEILING_QUANTILE))
+def boundary_adherence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the share of `one` between the lowest and the highest value of `other`, from counts (draws, ranks)."""
+    reached, left = other.cumsum(axis=-1) > 0, other[:, ::-1].cumsum(axis=-1)[:, ::-1] > 0
+    return (one * (reached & left)).sum(axis=-1) / np.maximum(one.sum(axis=-1), 1.0)
 
 
-def static_constancy(cohort: Cohort) -> float:
-    """Return the lowest share, over static columns, of patients whose value never changes; 1.0 without any."""
-    shares = [1.0]
-    for column in cohort.schema.columns:
-        if column.static:
-            frame = pd.DataFrame({"patient": cohort.patient_index, "value": cohort.values[column.name]})
-            shares.append(float((frame.groupby("patient")["value"].nunique(dropna=False) <= 1).mean()))
-    return min(shares)
+def coverage(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the share of the codes of `other` that `one` has too, from counts (draws, codes); 1 where there are
+    none."""
+    wanted = other > 0
+    return np.where(wanted.any(axis=-1), (wanted & (one > 0)).sum(axis=-1) / np.maximum(wanted.sum(axis=-1), 1), 1.0)
+
+
+def rare_ratio(one: np.ndarray, other: np.ndarray, rare: np.ndarray) -> np.ndarray:
+    """Return how far the shares of the codes `rare` agree, the smaller over the larger, mean over the codes, (draws,);
+    a code that neither has counts as 1."""
+    first, second = (counts[:, rare] / np.maximum(counts.sum(axis=-1, keepdims=True), 1.0) for counts in (one, other))
+    larger = np.maximum(first, second)
+    return np.where(larger > 0, np.minimum(first, second) / np.where(larger > 0, larger, 1.0), 1.0).mean(axis=-1)
+
+
+def missing_rate(panels: Parts[Panel], column: Column, draws: Draws) -> Measured:
+    """Return the error of the share of rows (of patients, if static) without a value that counts."""
+
+    def missing(panel: Panel) -> Moments:
+        rows = np.ones((panel.n_patients, 1), bool) if column.static else panel.has_row
+        lacks = rows & np.isnan(panel.values[column.name])
+        return Moments(np.stack([lacks.sum(axis=1), rows.sum(axis=1)], axis=1).astype(float))
+
+    return measure("missing rate", column.name, panels.each(missing), draws, rate_error)
+
+
+def constancy(panels: Parts[Panel], column: Column, draws: Draws) -> list[Measured]:
+    """Return the share of patients in whom a column never changes, of columns that change in no real patient.
+
+    Those that the schema calls static are among them by construction; sex in a schema that calls it monthly is not.
+    """
+
+    def constant(panel: Panel) -> np.ndarray:
+        values = panel.row_values(column)
+        return ~np.any(np.diff(_filled(values), axis=1) != 0, axis=1)
+
+    steady = panels.each(constant)
+    if not (steady.train.all() and steady.holdout.all()):
+        return []
+    sums = steady.each(lambda part: Moments(np.stack([part, np.ones(len(part))], axis=1).astype(float)))
+    return [measure("static constancy", column.name, sums, draws, _rate_of_first, higher_is_better=True)]
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """Return values (N, L) with each gap filled by the value before it, the first ones by the first value."""
+    seen = ~np.isnan(values)
+    last = np.maximum.accumulate(np.where(seen, np.arange(values.shape[1]), 0), axis=1)
+    filled = np.take_along_axis(values, last, axis=1)
+    first = np.take_along_axis(values, np.argmax(seen, axis=1)[:, None], axis=1)
+    filled = np.where(np.isnan(filled), first, filled)
+    return np.where(seen.any(axis=1)[:, None], filled, 0.0)
+
+
+def _rate_of_first(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return one[:, 0] / np.maximum(one[:, 1], 1.0)
