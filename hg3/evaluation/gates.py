@@ -38,8 +38,8 @@ class Gate(BaseModel):
     question: Literal["fidelity", "time", "utility", "privacy"]
     measures: tuple[str, ...] = Field(min_length=1)
     over: Literal["mean", "worst"] = "mean"
-    margin: float | None = None
-    limit: float | None = None
+    margin: float | None = Field(default=None, allow_inf_nan=False)
+    limit: float | None = Field(default=None, allow_inf_nan=False)
     by: Literal["interval", "estimate"] = "interval"
 
     @model_validator(mode="after")

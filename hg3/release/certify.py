@@ -55,6 +55,8 @@ def certify(
 
 
 def _judged(content: Any, gates: Gates, of_release: str, metrics: Path) -> list[Verdict]:
+    if not isinstance(content, dict) or content.get("seal") != disk.seal_of(content):
+        raise RunError(f"{metrics} is altered: its seal is not that of its content; evaluate the release anew")
     try:
         measures = [measured_of(entry) for entry in content["measures"]]
         measured_sum = content["about"].get("manifest_sha256")

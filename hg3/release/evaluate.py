@@ -62,7 +62,8 @@ def evaluate_release(
     found = evaluate(panels, thresholds, utility, seed, about, further, report)
     out.parent.mkdir(parents=True, exist_ok=True)
     with disk.atomic_folder(out.with_name(f"{out.name}.new")) as folder:
-        disk.write_json(folder / METRICS, found.content())
+        content = found.content()
+        disk.write_json(folder / METRICS, {**content, "seal": disk.seal_of(content)})
     disk.replace_folder(out.with_name(f"{out.name}.new"), out)
     return found
 

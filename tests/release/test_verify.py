@@ -107,10 +107,10 @@ def test_folder_name_that_looks_like_a_partition(made: Path, tmp_path: Path, run
     assert verify_release(release, recompute=3, run=run).patients == PATIENTS
 
 
-def test_report_and_certificate_are_not_summed(release: Path) -> None:
+def test_report_and_provenance_are_not_summed(release: Path) -> None:
     (release / "report").mkdir()
     (release / "report" / "report.html").write_text("report")
-    (release / "certificate.json").write_text("{}")
+    (release / "provenance.json").write_text("{}")
     verify_release(release)
 
 
