@@ -85,7 +85,14 @@ def measure(
     compare: Callable[[np.ndarray, np.ndarray], np.ndarray],
     higher_is_better: bool = False,
 ) -> Measured:
-    """Return how the release, and how the training patients, compare with the held-out patients, draw by draw."""
-    held = summaries.holdout.under(draws.holdout)
-    score = compare(summaries.made.under(draws.made), held)
-    return Measured(name, subject, score, compare(summaries.train.under(draws.train), held), higher_is_better)
+    """Return how the release, and how the training patients, compare with the held-out patients, draw by draw.
+
+    One draw at a time, as all at once would be gigabytes where every value is a rank of its own.
+    """
+    score, ceiling = [], []
+    for draw in range(len(draws.made)):
+        this = slice(draw, draw + 1)
+        held = summaries.holdout.under(draws.holdout[this])
+        score.append(compare(summaries.made.under(draws.made[this]), held))
+        ceiling.append(compare(summaries.train.under(draws.train[this]), held))
+    return Measured(name, subject, np.concatenate(score), np.concatenate(ceiling), higher_is_better)
