@@ -77,8 +77,9 @@ def test_trends_saturate(together: int, expected: float) -> None:
 
 def test_what_hardly_varies_has_no_correlation() -> None:
     """Detrending a constant leaves rounding errors, which the notebooks correlate: 1.00 for two static columns."""
-    table = whole_records().assign(VL=lambda t: 1000.1 + 0.1 * (t["id"] % 7))
-    table = table.assign(CD4=table["id"])
+    table = whole_records()
+    dust = 1e-10 * np.random.default_rng(0).random((2, len(table)))
+    table = table.assign(VL=1000.1 + 0.3 * (table["id"] % 7) + dust[0], CD4=table["id"] + dust[1])
     found = matrices(only(panel(table, PLAIN)))
     for name in (TREND, CYCLE):
         assert np.isnan(cell(found[name].made, "VL", "CD4")), name
