@@ -35,3 +35,7 @@ class ReleaseError(Hg3Error, RuntimeError):
 
 class ExtensionError(Hg3Error, ImportError):
     """The compiled extension is there and cannot be loaded."""
+
+
+class MissingLibraryError(Hg3Error, ImportError):
+    """A library that only an extra of hg3 brings is not installed."""

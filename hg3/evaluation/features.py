@@ -10,6 +10,7 @@ from hg3.evaluation.draws import Parts
 from hg3.evaluation.panel import Panel, rows_first, scored
 from hg3.evaluation.summaries import slopes
 from hg3.table.column import Column
+from hg3.table.schema import TableSchema
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def _of_column(panel: Panel, rows: Panel, column: Column) -> Iterator[tuple[str,
     yield "lowest", np.nanmin(values, axis=1)
     yield "highest", np.nanmax(values, axis=1)
     yield "mean step", np.nanmean(np.abs(step), axis=1) if step.shape[1] else np.full(len(values), np.nan)
-    yield "slope", slopes(panel.row_values(column))
+    # In the unit: in these patients' spread, the same record would have another slope among other patients.
+    yield "slope", slopes(panel.row_values(column)) * np.nanstd(values)
 
 
 def encode(panels: Parts[Panel]) -> Parts[Encoded]:
@@ -102,10 +104,24 @@ def encode(panels: Parts[Panel]) -> Parts[Encoded]:
     return Parts(joined("made"), joined("train"), joined("holdout"))
 
 
+def places(panel: Panel) -> dict[str, slice]:
+    """Return where the numbers of each column that is not static stand in the last dimension of `Encoded.moving`."""
+    found, start = {}, 0
+    for column in panel.dynamic():
+        width = (1 if column.is_real else panel.n_codes(column)) + _may_lack(panel.schema, column)
+        found[column.name] = slice(start, start + width)
+        start += width
+    return found
+
+
+def _may_lack(schema: TableSchema, column: Column) -> bool:
+    """Return whether a column has cells that may lack a value, and so a number for whether they do."""
+    return column.missing == "modelled" or schema.masked_by(column.name) is not None
+
+
 def _blocks(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
     """Return a column's numbers, (N, L, numbers), or (N, 1, numbers) if it is static."""
-    schema = panels.holdout.schema
-    may_lack = column.missing == "modelled" or schema.masked_by(column.name) is not None
+    may_lack = _may_lack(panels.holdout.schema, column)
     values = scored(panels, column) if column.is_real else panels.each(lambda panel: panel.row_values(column))
     if column.static:
         values = values.each(lambda part: _of_patient(part))

@@ -1,6 +1,7 @@
 """Panels for tests of the measures."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,11 @@ SCHEMA = make_schema(tiny_columns(), name="tiny")
 
 def panel(table: pd.DataFrame, schema: TableSchema = SCHEMA) -> Panel:
     return panel_of(checked_cohort(table, schema, to_learn_from=False)[0])
+
+
+def without_value(part: Panel, name: str) -> Panel:
+    """Return the panel with a column that has no value anywhere, which no table may have and a release can."""
+    return replace(part, values={**part.values, name: np.full_like(part.values[name], np.nan)})
 
 
 def everybody(panels: Parts[Panel]) -> Draws:
