@@ -5,8 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from hg3.evaluation.cohorts import Compared
 from hg3.evaluation.draws import Draws, Measured, Parts, make_draws
+from hg3.evaluation.fidelity.detection import detection_measures
+from hg3.evaluation.fidelity.health_gym import health_gym_measures
 from hg3.evaluation.fidelity.marginals import marginal_measures
 from hg3.evaluation.fidelity.pairs import pair_measures
 from hg3.evaluation.fidelity.temporal import temporal_measures
@@ -18,24 +22,33 @@ from hg3.evaluation.results import Evaluation, Question, Section
 Report = Callable[[str, dict[str, Any]], None]
 
 
+Found = tuple[list[Measured], Mapping[str, pd.DataFrame], list[str]]  # measures, what the report draws, remarks
+
+
 @dataclass(frozen=True)
 class Step:
-    """One section to come: what it is called, what it asks, and what measures it."""
+    """One section to come: what it is called, which question it helps to answer, and what measures it."""
 
     name: str
     question: Question
-    measures: Callable[[Parts[Panel], Draws, int], Section]
+    find: Callable[[Parts[Panel], Draws, int], Found]
 
 
-def _plain(name: str, question: Question, measures: Callable[[Parts[Panel], Draws], list[Measured]]) -> Step:
-    return Step(name, question, lambda panels, draws, _: Section(name, question, tuple(measures(panels, draws))))
+def _unseeded(measures: Callable[[Parts[Panel], Draws], list[Measured]]) -> Callable[..., Found]:
+    return lambda panels, draws, _: (measures(panels, draws), {}, [])
+
+
+def _seeded(measures: Callable[[Parts[Panel], Draws, int], list[Measured]]) -> Callable[..., Found]:
+    return lambda panels, draws, seed: (measures(panels, draws, seed), {}, [])
 
 
 STEPS = (
-    _plain("marginals", "fidelity", marginal_measures),
-    _plain("pairs", "fidelity", pair_measures),
-    _plain("course", "time", temporal_measures),
-    _plain("trends", "time", trend_measures),
+    Step("columns", "fidelity", _unseeded(marginal_measures)),
+    Step("columns together", "fidelity", _unseeded(pair_measures)),
+    Step("as Health Gym measures", "fidelity", _unseeded(health_gym_measures)),
+    Step("detection", "fidelity", _seeded(detection_measures)),
+    Step("course", "time", _unseeded(temporal_measures)),
+    Step("trends", "time", _unseeded(trend_measures)),
 )
 COSTLY_STEPS: tuple[Step, ...] = ()
 
@@ -70,7 +83,8 @@ def evaluate(
     for done, step in enumerate(steps):
         report("evaluate", {"section": step.name, "done": done, "of": len(steps)})
         started = time.perf_counter()
-        sections.append(step.measures(panels, draws, seed))
+        measures, tables, remarks = step.find(panels, draws, seed)
+        sections.append(Section(step.name, step.question, tuple(measures), tables, tuple(remarks)))
         seconds[step.name] = time.perf_counter() - started
     report("evaluate", {"section": "", "done": len(steps), "of": len(steps)})
     verdicts = judge(gates, (measured for section in sections for measured in section.measures))

@@ -9,17 +9,15 @@ from hg3 import disk
 
 matplotlib.use("Agg")
 import numpy as np
-import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from hg3.evaluation.quick_look import Sample, column_sample
+from hg3.evaluation.suppression import bin_shares, kept_counts, shown_range
 from hg3.table.cohort import Cohort, missing_cells
 from hg3.table.column import Column
 
 REAL_COLOUR, SYNTHETIC_COLOUR = "#8c8c8c", "#d1495b"
-FEWEST_PATIENTS = 10  # a bar or a bin of fewer patients is not drawn
-SHOWN_QUANTILES = (0.01, 0.99)
 BINS = 40
 STATIC_BIN_PATIENTS, FEWEST_BINS = 20, 4  # a static column has one value a patient, so its bins must be wider
 LOG_RATIO = 50.0  # a positive column whose shown range spans more than this gets a log axis
@@ -62,7 +60,7 @@ def draw_marginals(synthetic: Cohort, holdout: Cohort, out: Path) -> None:
 
 
 def _draw_real(panel: Axes, column: Column, real: Sample, made: Sample) -> None:
-    low, high = _shown_range(real)
+    low, high = shown_range(*_seen(real))
     if not low < high:
         panel.text(0.5, 0.5, "constant, or too few patients", ha="center", transform=panel.transAxes)
         panel.set(xticks=[], yticks=[])
@@ -71,7 +69,7 @@ def _draw_real(panel: Axes, column: Column, real: Sample, made: Sample) -> None:
     n_bins = int(np.clip(len(real.values) // STATIC_BIN_PATIENTS, FEWEST_BINS, BINS)) if column.static else BINS
     edges = np.geomspace(low, high, n_bins + 1) if log else np.linspace(low, high, n_bins + 1)
     for sample, fill in ((real, True), (made, False)):
-        share = _bin_shares(sample, edges)
+        share = bin_shares(*_seen(sample), edges)
         colour = REAL_COLOUR if fill else SYNTHETIC_COLOUR
         panel.stairs(share, edges, fill=fill, color=colour, alpha=0.45 if fill else 1.0, linewidth=1.5)
     panel.set_xscale("log" if log else "linear")
@@ -80,31 +78,9 @@ def _draw_real(panel: Axes, column: Column, real: Sample, made: Sample) -> None:
     panel.set_xlabel(column.unit, fontsize=8)
 
 
-def _shown_range(sample: Sample) -> tuple[float, float]:
-    """Return the 1 and 99% points, moved inward until ten patients reach them; NaN for fewer patients than that."""
+def _seen(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     seen = ~missing_cells(sample.values)
-    values = pd.Series(sample.values[seen]).groupby(sample.patient[seen])
-    if values.ngroups < FEWEST_PATIENTS:
-        return math.nan, math.nan
-    low, high = np.quantile(sample.values[seen], SHOWN_QUANTILES)
-    lowest, highest = np.sort(values.min()), np.sort(values.max())
-    return max(low, lowest[FEWEST_PATIENTS - 1]), min(high, highest[-FEWEST_PATIENTS])
-
-
-def _bin_shares(sample: Sample, edges: np.ndarray) -> np.ndarray:
-    """Return the share of rows a bin (the last one closed), 0 where fewer than ten patients stand behind it."""
-    seen = ~missing_cells(sample.values)
-    values, n_bins = sample.values[seen], len(edges) - 1
-    inside = (values >= edges[0]) & (values <= edges[-1])
-    index = np.minimum(np.searchsorted(edges, values[inside], side="right") - 1, n_bins - 1)
-    return _suppressed(index, sample.patient[seen][inside], n_bins) / max(seen.sum(), 1)
-
-
-def _suppressed(index: np.ndarray, patient: np.ndarray, n_cells: int) -> np.ndarray:
-    """Return the count of each cell, 0 for one with fewer than ten different patients."""
-    count = np.bincount(index, minlength=n_cells)
-    pairs = np.unique(np.stack([index, patient]), axis=1)
-    return np.where(np.bincount(pairs[0], minlength=n_cells) >= FEWEST_PATIENTS, count, 0)
+    return sample.values[seen], sample.patient[seen]
 
 
 def _draw_categories(panel: Axes, cohort: Cohort, column: Column, real: Sample, made: Sample) -> None:
@@ -114,8 +90,8 @@ def _draw_categories(panel: Axes, cohort: Cohort, column: Column, real: Sample, 
         (real, -0.2, REAL_COLOUR, 0.45),
         (made, 0.2, SYNTHETIC_COLOUR, 1.0),
     ):
-        seen = sample.values >= 0
-        share = _suppressed(sample.values[seen], sample.patient[seen], n_codes) / max(seen.sum(), 1)
+        values, patient = _seen(sample)
+        share = kept_counts(values, patient, n_codes) / max(len(values), 1)
         panel.bar(place + offset, 100 * share, 0.4, color=colour, alpha=alpha)
     labels = [str(label) for label in column.labels or cohort.categories[column.name]]
     short = [label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…" for label in labels]

@@ -12,6 +12,7 @@ from hg3.evaluation.cohorts import Compared, compared_cohorts, given_cohorts
 from hg3.evaluation.draws import Measured
 from hg3.evaluation.evaluate import Report, evaluate, panels_of
 from hg3.evaluation.gates import load_gates
+from hg3.evaluation.report import write_report
 from hg3.evaluation.results import Evaluation, Section
 from hg3.release.load import load
 from hg3.release.reading import open_release
@@ -64,6 +65,7 @@ def evaluate_release(
     with disk.atomic_folder(out.with_name(f"{out.name}.new")) as folder:
         content = found.content()
         disk.write_json(folder / METRICS, {**content, "seal": disk.seal_of(content)})
+        write_report(found, panels, folder)
     disk.replace_folder(out.with_name(f"{out.name}.new"), out)
     return found
 

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 
-from hg3.evaluation.figures import FEWEST_PATIENTS, draw_marginals
+from hg3.evaluation.figures import draw_marginals
+from hg3.evaluation.suppression import FEWEST_PATIENTS
 from hg3.table.checks import checked_cohort
 from hg3.table.cohort import Cohort
 from tests.table.cases import make_schema

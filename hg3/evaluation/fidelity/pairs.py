@@ -4,65 +4,88 @@ Two reals: Spearman's correlation. Two categories: Cramer's V, and the TV of the
 real: the correlation ratio eta of the real's rank scores. A static value stands on every row of its patient.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
+from typing import Any, Literal
 
 import numpy as np
 
-from hg3.evaluation.draws import Draws, Measured, Parts, measure
+from hg3.evaluation.draws import Draws, Measured, Parts, Summary, measure
 from hg3.evaluation.panel import Panel, scored
-from hg3.evaluation.summaries import Events, Moments, correlation_error, events_at, lag_moments, total_variation
+from hg3.evaluation.summaries import Events, Moments, correlation, events_at, lag_moments, total_variation
 from hg3.table.column import Column
 
 ASSOCIATION = "association"
+Kind = Literal["Spearman's correlation", "Cramér's V", "eta"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two columns on the rows of all parts: what is summed over patients, and the association that the sum says.
+
+    Parameters
+    ----------
+    kind : the association's name: Spearman's correlation, Cramer's V or eta.
+    """
+
+    columns: tuple[Column, Column]
+    kind: Kind
+    parts: Parts[Summary]
+    association: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def subject(self) -> str:
+        return ", ".join(column.name for column in self.columns)
 
 
 def pair_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
     """Return the association error of every pair of columns, and of categories also their joint tables'."""
-    scores = {c.name: scored(panels, c) for c in panels.holdout.schema.columns if c.is_real}
     found = []
-    for one, other in combinations(panels.holdout.schema.columns, 2):
-        if one.is_real and other.is_real:
-            found.append(_two_reals(scores[one.name], scores[other.name], f"{one.name}, {other.name}", draws))
-        elif one.is_real or other.is_real:
-            real, category = (one, other) if one.is_real else (other, one)
-            found.append(_mixed(panels, category, scores[real.name], f"{category.name}, {real.name}", draws))
-        else:
-            found += _two_categories(panels, one, other, draws)
+    for pair in column_pairs(panels):
+        found.append(measure(ASSOCIATION, pair.subject, pair.parts, draws, _error_of(pair.association)))
+        if pair.kind == "Cramér's V":
+            found.append(measure("joint table", pair.subject, pair.parts, draws, _joint_variation))
     return found
 
 
-def _two_reals(one: Parts[np.ndarray], other: Parts[np.ndarray], subject: str, draws: Draws) -> Measured:
-    moments = Parts(*(lag_moments(getattr(one, part), getattr(other, part)) for part in ("made", "train", "holdout")))
-    return measure(ASSOCIATION, subject, moments, draws, correlation_error)
+def column_pairs(panels: Parts[Panel]) -> Iterator[Pair]:
+    """Yield every pair of columns, in the schema's order; of a category and a real the category comes first."""
+    scores = {c.name: scored(panels, c) for c in panels.holdout.schema.columns if c.is_real}
+    for one, other in combinations(panels.holdout.schema.columns, 2):
+        if one.is_real and other.is_real:
+            moments = _both(lag_moments, scores[one.name], scores[other.name])
+            yield Pair((one, other), "Spearman's correlation", moments, correlation)
+        elif one.is_real or other.is_real:
+            real, category = (one, other) if one.is_real else (other, one)
+            sums = _both(partial(_sums_by_code, category=category), panels, scores[real.name])
+            yield Pair((category, real), "eta", sums, correlation_ratio)
+        else:
+            tables = panels.each(partial(_joint, one=one, other=other))
+            yield Pair((one, other), "Cramér's V", tables, cramers_v)
 
 
-def _mixed(panels: Parts[Panel], category: Column, scores: Parts[np.ndarray], subject: str, draws: Draws) -> Measured:
-    def sums(panel: Panel, score: np.ndarray) -> Moments:
-        """n, sum and sum of squares by code, (N, codes, 3)."""
-        codes = panel.row_values(category)
-        both = ~np.isnan(codes) & ~np.isnan(score)
-        at = (np.nonzero(both)[0], codes[both].astype(np.int64))
-        terms = np.stack([np.ones(both.sum()), score[both], score[both] ** 2], axis=1)
-        out = np.zeros((panel.n_patients, panel.n_codes(category), 3))
-        np.add.at(out, at, terms)
-        return Moments(out)
-
-    parts = Parts(*(sums(getattr(panels, part), getattr(scores, part)) for part in ("made", "train", "holdout")))
-    return measure(ASSOCIATION, subject, parts, draws, _error_of(correlation_ratio))
+def _both(function: Callable[[Any, np.ndarray], Summary], one: Parts[Any], other: Parts[np.ndarray]) -> Parts[Summary]:
+    """Return the function of both, part by part."""
+    return Parts(function(one.made, other.made), function(one.train, other.train), function(one.holdout, other.holdout))
 
 
-def _two_categories(panels: Parts[Panel], one: Column, other: Column, draws: Draws) -> list[Measured]:
-    def joint(panel: Panel) -> Events:
-        first, second = panel.row_values(one), panel.row_values(other)
-        n = panel.n_codes(other)
-        return events_at(~np.isnan(first + second), first * n + second, (panel.n_codes(one), n))
+def _sums_by_code(panel: Panel, score: np.ndarray, category: Column) -> Moments:
+    """Return n, sum and sum of squares of a real's scores by code, (N, codes, 3)."""
+    codes = panel.row_values(category)
+    both = ~np.isnan(codes) & ~np.isnan(score)
+    at = (np.nonzero(both)[0], codes[both].astype(np.int64))
+    terms = np.stack([np.ones(both.sum()), score[both], score[both] ** 2], axis=1)
+    out = np.zeros((panel.n_patients, panel.n_codes(category), 3))
+    np.add.at(out, at, terms)
+    return Moments(out)
 
-    tables, subject = panels.each(joint), f"{one.name}, {other.name}"
-    return [
-        measure(ASSOCIATION, subject, tables, draws, _error_of(cramers_v)),
-        measure("joint table", subject, tables, draws, _joint_variation),
-    ]
+
+def _joint(panel: Panel, one: Column, other: Column) -> Events:
+    first, second = panel.row_values(one), panel.row_values(other)
+    n = panel.n_codes(other)
+    return events_at(~np.isnan(first + second), first * n + second, (panel.n_codes(one), n))
 
 
 def _joint_variation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
