@@ -10,7 +10,7 @@ from hg3.errors import MissingLibraryError
 
 FOLDS = 5
 SMALLEST_LEAF = 10  # patients; a leaf of fewer is noise, and a table of fewer than twice as many is not split at all
-TREES, LEAVES = 60, 15  # of a few hundred patients: twice as many of either change no AUC by 0.01
+TREES, LEAVES = 60, 15  # small, as tables of a few hundred patients are
 
 
 def library(module: str) -> Any:

@@ -26,7 +26,7 @@ LARGEST_GRADIENT = 1.0
 class Classifier(nn.Module):
     """Two GRU layers, and a line through the mean and the highest of each of their outputs over all times.
 
-    A single last state, as in the published score, has to carry 60 times, and takes far longer to train.
+    A single last state, as in the published score, has to carry all times, and tells less in as many epochs.
     """
 
     def __init__(self, n_inputs: int) -> None:
@@ -71,7 +71,7 @@ def _with_one(x: Tensor) -> Tensor:
 def sequences(records: Encoded) -> np.ndarray:
     """Return per time the record's numbers, their steps from the time before and the static numbers, (N, L, 2 D + S).
 
-    A network could find the steps itself, but not in a few epochs; without them it misses months out of order.
+    A network could find the steps itself, but not in a few epochs, and months out of order show mostly in them.
     """
     moving = records.moving
     steps = np.diff(moving, axis=1, prepend=moving[:, :1])

@@ -120,7 +120,7 @@ def _mean_error(numbers: slice) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def log_cluster(features: Parts[Features], draws: Draws, seed: int = 0) -> Measured:
-    """Return U = ln(1/G sum_k (n_real_k / n_k - c)^2), c the share of real patients (Goncalves et al. 2020, eq. 8).
+    """Return U = ln(1/G sum_k (n_real_k / n_k - c)^2), c the share of real patients (Goncalves et al. 2020).
 
     G = 20 clusters of k-means, fewer for fewer than 200 patients, not estimable for fewer than 20. They are made once,
     of equal numbers of all three parts (the first draw's), so that score and ceiling are counts in the same clusters.

@@ -248,4 +248,4 @@ def test_power_on_a_cohort_of_its_size() -> None:
     for name in (BOOSTING, GRU):
         assert abs(same[name].difference()[0]) < 0.06, name
         assert mixed[name].score.min() > 0.95 and flat[name].score.min() > 0.95, name
-    assert mixed["predictive score: VL"].score.min() > 1.3 * same["predictive score: VL"].score.max()
+    assert mixed["predictive score: VL"].score.min() > 1.2 * same["predictive score: VL"].score.max()
