@@ -14,7 +14,7 @@ from hg3.evaluation.report.svg import Drawing, Picture
 from hg3.evaluation.suppression import FEWEST_PATIENTS
 
 MOST_COLUMNS = 24
-WIDEST_CELL, NARROWEST_CELL, ROOM = 22, 10, 232  # pixels of a cell, and of all of them together where they fit
+WIDEST_CELL, NARROWEST_CELL, ROOM = 27, 10, 232  # pixels of a cell, and of all of them together where they fit
 NAMED = 3  # pairs that the words tell
 DIFFERENCES = (0.1, 0.2, 0.5, 1.0)  # from which on a colour may be full
 
@@ -95,7 +95,8 @@ def _drawn(names: list[str], table: np.ndarray, title: str, full: float, says: s
             return ""
         return two_decimals(table[i, j])
 
-    draw_table(drawing, Table(title, table / full, written), names, names, (left, 20), cell)
+    drawing.text(0, 13, title, 11)
+    draw_table(drawing, Table("", table / full, written), names, names, (left, 20), cell)
     draw_row_names(drawing, names, (left, 20), cell)
     return drawing.picture(file_name("association", title), says)
 

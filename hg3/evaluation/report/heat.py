@@ -19,7 +19,7 @@ from hg3.evaluation.report.svg import (
 )
 
 GUTTER = 120  # the most that names beside a table take
-PRINTED_FROM = 21  # pixels of a cell in which a number can be read
+PRINTED = 8.5  # size of the numbers in cells
 KEY_SIDE = 11
 
 
@@ -42,7 +42,8 @@ def draw_table(
 ) -> None:
     """Draw a table whose first cell begins at `at`, with the columns' names below it and a title above."""
     x, y = at
-    drawing.text(x, y - 7, table.title, 10.5, fill=SOFT)
+    if table.title:
+        drawing.text(x, y - 7, table.title, 10.5, fill=SOFT)
     for i in range(len(rows)):
         for j in range(len(columns)):
             _draw_cell(drawing, table, i, j, (x + j * cell, y + i * cell), cell, f"{rows[i]}, {columns[j]}")
@@ -78,7 +79,8 @@ def _draw_cell(
     value, words = float(table.colours[i, j]), table.written(i, j)
     known = np.isfinite(value)
     fill = less_or_more(value) if known else PAPER if words else REAL_LIGHT
-    drawing.rect(*at, cell, cell, fill, f"{where}: {words}" if cell < PRINTED_FROM else "")
-    if cell >= PRINTED_FROM:
+    fits = width_of(words, PRINTED) <= cell
+    drawing.rect(*at, cell, cell, fill, "" if fits or not words else f"{where}: {words}")
+    if fits:
         colour = on_colour(value) if known else INK
-        drawing.text(at[0] + cell / 2, at[1] + cell / 2 + 3, words, 8.5, "middle", colour)
+        drawing.text(at[0] + cell / 2, at[1] + cell / 2 + 3, words, PRINTED, "middle", colour)

@@ -22,6 +22,7 @@ from hg3.evaluation.suppression import bin_shares, kept_counts, shown_range
 from hg3.table.column import Column
 
 WIDTH, HEIGHT, TOP, FLOOR = 250, 172, 40, 134  # pixels of a picture; between TOP and FLOOR are bars
+ACROSS = (14, WIDTH - 16)
 BINS, STATIC_BIN_PATIENTS, FEWEST_BINS = 40, 20, 4  # a static column has one value a patient: wider bins
 COARSE = 4  # possible values a bin, below which bins of unequally many would be seen as a comb
 MOST_COLUMNS, MOST_BARS = 48, 6
@@ -65,7 +66,7 @@ def _real(drawing: Drawing, panels: Parts[Panel], column: Column) -> tuple[str, 
     if not low < high:
         drawing.text(0, 84, "constant, or too few patients", 10.5, fill=SOFT)
         return f"constant, or {TOO_FEW}.", 0.0
-    scale = scale_of(low, high, 6, WIDTH - 10)
+    scale = scale_of(low, high, *ACROSS)
     edges = _edges(column, scale, len(real[0]))
     shares = [bin_shares(*part, edges) for part in (real, made)]
     _stairs(drawing, scale(edges), *shares)
@@ -124,7 +125,7 @@ def _n_bars(panels: Parts[Panel], column: Column) -> float:
     """Return how many bars high a category's picture is."""
     n_codes = panels.holdout.n_codes(column)
     if n_codes > MOST_BARS:
-        return (FLOOR - TOP) / BAR if column.kind == "ordinal" else MOST_BARS + 1
+        return (HEIGHT - TOP - 22) / BAR if column.kind == "ordinal" else MOST_BARS + 1
     return n_codes
 
 
@@ -160,7 +161,7 @@ def _rows(drawing: Drawing, real: np.ndarray, made: np.ndarray, names: list[str]
 
 def _columns(drawing: Drawing, real: np.ndarray, made: np.ndarray, names: list[str]) -> None:
     """Draw the codes of a long scale side by side."""
-    x = np.linspace(6, WIDTH - 10, len(names) + 1)
+    x = np.linspace(*ACROSS, len(names) + 1)
     _stairs(drawing, x, real, made)
     drawing.line(x[0], FLOOR, x[-1], FLOOR, stroke=SOFT)
     room, every = x[1] - x[0], 1 + (len(names) - 1) // 12

@@ -9,11 +9,11 @@ from hg3.evaluation.panel import Panel
 from hg3.evaluation.report.figure import Figure, Group, file_name
 from hg3.evaluation.report.patients import TOO_FEW, code_names
 from hg3.evaluation.report.scales import percent, scale_of
-from hg3.evaluation.report.svg import REAL, RULE, SOFT, SYNTHETIC, Drawing, Picture, fitted
+from hg3.evaluation.report.svg import REAL, RULE, SOFT, SYNTHETIC, Drawing, Picture, fitted, width_of
 from hg3.evaluation.suppression import FEWEST_PATIENTS
 from hg3.table.column import Column
 
-WIDTH, LABEL_ROOM, ROW = 400, 150, 20
+NUMBERS_ROOM, PLOT, LABEL_ROOM, ROW = 106, 150, 220, 20
 MOST_GROUPS = 30
 
 
@@ -55,19 +55,21 @@ def _counts(panel: Panel, columns: list[Column]) -> np.ndarray:
 
 
 def _drawn(names: list[str], real: np.ndarray, made: np.ndarray, title: str) -> Picture:
-    drawing = Drawing(WIDTH, 34 + ROW * len(names))
-    scale = scale_of(0.0, float(max(real.max(), made.max())), LABEL_ROOM, WIDTH - 106)
-    drawing.text(WIDTH - 52, 11, "real", 10, "end", REAL)
-    drawing.text(WIDTH - 1, 11, "synthetic", 10, "end", SYNTHETIC)
+    room = min(max(width_of(name, 11) for name in names) + 10, LABEL_ROOM)
+    width = room + PLOT + NUMBERS_ROOM
+    drawing = Drawing(width, 34 + ROW * len(names))
+    scale = scale_of(0.0, float(max(real.max(), made.max())), room, room + PLOT)
+    drawing.text(width - 52, 11, "real", 10, "end", REAL)
+    drawing.text(width - 1, 11, "synthetic", 10, "end", SYNTHETIC)
     for row, name in enumerate(names):
         y = 26 + row * ROW
-        drawing.text(LABEL_ROOM - 10, y + 4, fitted(name, LABEL_ROOM - 10, 11), 11, "end")
+        drawing.text(room - 10, y + 4, fitted(name, room - 10, 11), 11, "end")
         drawing.line(scale.start, y, scale.end, y, stroke=RULE, width=0.6)
         drawing.line(scale.at(real[row]), y, scale.at(made[row]), y, stroke=SOFT, width=1.5)
         drawing.circle(scale.at(real[row]), y, 4.5, "#ffffff", REAL, 2)
         drawing.diamond(scale.at(made[row]), y, 5.5, SYNTHETIC)
-        drawing.text(WIDTH - 52, y + 4, percent(real[row]), 10.5, "end", SOFT)
-        drawing.text(WIDTH - 1, y + 4, percent(made[row]), 10.5, "end", SYNTHETIC)
+        drawing.text(width - 52, y + 4, percent(real[row]), 10.5, "end", SOFT)
+        drawing.text(width - 1, y + 4, percent(made[row]), 10.5, "end", SYNTHETIC)
     return drawing.picture(file_name("subgroups"), _says(names, real, made, title))
 
 

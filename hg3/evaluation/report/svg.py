@@ -11,7 +11,7 @@ REAL, REAL_FILL, REAL_LIGHT = "#6b737d", "#cdd2d8", "#e6e9ec"
 SYNTHETIC, SYNTHETIC_FILL, SYNTHETIC_LIGHT = "#0067a5", "#a9cce3", "#d6e6f1"
 BEYOND = "#b3330b"
 LESS, MORE = (0x9A, 0x5B, 0x00), (0x00, 0x67, 0xA5)  # ochre and blue: far apart for every kind of colour vision
-DARK_ENOUGH = 0.55  # from this strength on, words on a colour are white
+DARK_ENOUGH = 0.8  # from this strength on, white words on a colour are read more easily than dark ones
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 NARROW, WIDE = frozenset("ijltfrI.,:;'|!()[]- ·"), frozenset("mwMWABCDGHKNOQRUVXYZ%+&@")

@@ -22,6 +22,12 @@ CUT = """[...document.querySelectorAll('svg[role=img] text')].filter(text => {
     const inside = text.getBoundingClientRect(), whole = text.closest('svg').getBoundingClientRect();
     return inside.left < whole.left - 2 || inside.right > whole.right + 2 || inside.bottom > whole.bottom + 2;
 }).map(text => text.textContent)"""
+OVERLAPPING = """[...document.querySelectorAll('svg[role=img]')].flatMap(svg => {
+    const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+    return texts.flatMap(([one, a], k) => texts.slice(k + 1).filter(([other, b]) =>
+        Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4).map(([other, b]) => one + ' over ' + other));
+})"""
 OVER = """[...document.querySelectorAll('body *')].filter(part => !part.closest('.wide, .scroll, svg, .skip, .hidden')
     && part.getBoundingClientRect().right > innerWidth + 1).map(part => part.outerHTML.slice(0, 80))"""
 
@@ -68,6 +74,7 @@ def test_every_picture_has_words_and_none_is_cut(tab: Browser) -> None:
     assert tab.run("document.querySelectorAll('svg[role=img]').length") > 30
     assert tab.run(WITHOUT_WORDS) == 0
     assert tab.run(CUT) == []
+    assert tab.run(OVERLAPPING) == []
 
 
 def test_it_fits_a_phone(tab: Browser, page: Path) -> None:
