@@ -10,6 +10,7 @@ from hg3.evaluation.draws import Parts
 from hg3.evaluation.panel import Panel, rows_first, scored
 from hg3.evaluation.summaries import slopes
 from hg3.table.column import Column
+from hg3.table.schema import TableSchema
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,14 @@ def encode(panels: Parts[Panel]) -> Parts[Encoded]:
     return Parts(joined("made"), joined("train"), joined("holdout"))
 
 
+def may_lack(schema: TableSchema, column: Column) -> bool:
+    """Return whether a cell of a row can be without a value, so that `encode` says of each whether it has one."""
+    return column.missing == "modelled" or schema.masked_by(column.name) is not None
+
+
 def _blocks(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
     """Return a column's numbers, (N, L, numbers), or (N, 1, numbers) if it is static."""
-    schema = panels.holdout.schema
-    may_lack = column.missing == "modelled" or schema.masked_by(column.name) is not None
+    lacks = may_lack(panels.holdout.schema, column)
     values = scored(panels, column) if column.is_real else panels.each(lambda panel: panel.row_values(column))
     if column.static:
         values = values.each(lambda part: _of_patient(part))
@@ -116,7 +121,7 @@ def _blocks(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
             out = np.where(seen, part, 0.5)[..., None]
         else:
             out = part[..., None] == np.arange(panels.holdout.n_codes(column))
-        return np.concatenate([out, seen[..., None]] if may_lack else [out], axis=-1).astype(np.float32)
+        return np.concatenate([out, seen[..., None]] if lacks else [out], axis=-1).astype(np.float32)
 
     return values.each(numbers)
 
