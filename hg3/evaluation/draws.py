@@ -53,6 +53,12 @@ def make_draws(n_patients: Parts[int], seed: int = 0) -> Draws:
     return n_patients.each(draws)
 
 
+def resamples(n_patients: int, seed: int = 0) -> np.ndarray:
+    """Return 50 resamples of as many patients, with replacement: how often each is in each, float64, (50, N)."""
+    random = np.random.default_rng([seed, n_patients])
+    return random.multinomial(n_patients, np.full(n_patients, 1 / max(n_patients, 1)), N_DRAWS).astype(float)
+
+
 @dataclass(frozen=True)
 class Measured:
     """One measure of one subject (a column, a pair, an attack), draw by draw: the release's score and the ceiling.

@@ -108,20 +108,20 @@ def places(panel: Panel) -> dict[str, slice]:
     """Return where the numbers of each column that is not static stand in the last dimension of `Encoded.moving`."""
     found, start = {}, 0
     for column in panel.dynamic():
-        width = (1 if column.is_real else panel.n_codes(column)) + _may_lack(panel.schema, column)
+        width = (1 if column.is_real else panel.n_codes(column)) + may_lack(panel.schema, column)
         found[column.name] = slice(start, start + width)
         start += width
     return found
 
 
-def _may_lack(schema: TableSchema, column: Column) -> bool:
-    """Return whether a column has cells that may lack a value, and so a number for whether they do."""
+def may_lack(schema: TableSchema, column: Column) -> bool:
+    """Return whether a cell of a row can be without a value, so that `encode` says of each whether it has one."""
     return column.missing == "modelled" or schema.masked_by(column.name) is not None
 
 
 def _blocks(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
     """Return a column's numbers, (N, L, numbers), or (N, 1, numbers) if it is static."""
-    may_lack = _may_lack(panels.holdout.schema, column)
+    lacks = may_lack(panels.holdout.schema, column)
     values = scored(panels, column) if column.is_real else panels.each(lambda panel: panel.row_values(column))
     if column.static:
         values = values.each(lambda part: _of_patient(part))
@@ -132,7 +132,7 @@ def _blocks(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
             out = np.where(seen, part, 0.5)[..., None]
         else:
             out = part[..., None] == np.arange(panels.holdout.n_codes(column))
-        return np.concatenate([out, seen[..., None]] if may_lack else [out], axis=-1).astype(np.float32)
+        return np.concatenate([out, seen[..., None]] if lacks else [out], axis=-1).astype(np.float32)
 
     return values.each(numbers)
 

@@ -1,0 +1,97 @@
+"""Membership attacks on releases that repeat members, and on releases that do not."""
+
+import numpy as np
+import pytest
+
+from hg3.evaluation.draws import INTERVAL, Parts
+from hg3.evaluation.privacy.distances import Points, distances, points
+from hg3.evaluation.privacy.membership import (
+    ATTACKS,
+    Scores,
+    _attacked,
+    _estimable,
+    _rates,
+    _true_at,
+    membership_measures,
+)
+from tests.evaluation.privacy.cases import by_name, cohort, contains
+
+
+def spread(n: int, seed: int) -> Points:
+    """Return patients of five static reals."""
+    static = np.random.default_rng(seed).normal(size=(n, 5)).astype(np.float32)
+    return Points(static, np.zeros((n, 0), np.float32), np.ones(n, np.float32), 5)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("noise", [False, True])
+def test_repeated_members_are_found(attack: str, noise: bool) -> None:
+    measures, curves, remarks = membership_measures(points(cohort(1200, 0.1, noise)))
+    found = by_name(measures)
+    assert found[f"membership AUC, {attack}"].difference()[0] > 0.02
+    rate = found[f"membership TPR at 1% FPR, {attack}"]
+    assert rate.difference()[1] > 0.05 and 0.09 < rate.score.mean() < 0.15
+    assert np.isnan(found[f"membership TPR at 0.1% FPR, {attack}"].score).all()
+    assert len(remarks) == 1 and "0.1% false positives is not estimable" in remarks[0]
+    curve = curves[curves["attack"] == attack]
+    at = np.interp(0.01, curve["false_positive"], curve["true_positive"])
+    assert at == pytest.approx(rate.score.mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nobody_is_found_where_the_release_is_of_others(seed: int) -> None:
+    found = by_name(membership_measures(points(cohort(1200, seed=seed)))[0])
+    for attack in ATTACKS:
+        low, high = np.quantile(found[f"membership AUC, {attack}"].score, INTERVAL)
+        assert low <= 0.5 <= high
+        assert contains(found[f"membership AUC, {attack}"])
+        assert contains(found[f"membership TPR at 1% FPR, {attack}"])
+
+
+def test_one_in_a_thousand_is_estimable_with_ten_thousand_members() -> None:
+    train = spread(10_000, 1)
+    made = spread(1000, 2)
+    made.static[:100] = train.static[:100]
+    found = by_name(membership_measures(Parts(made, train, spread(6000, 3)))[0])
+    for attack in ATTACKS:
+        rate = found[f"membership TPR at 0.1% FPR, {attack}"]
+        assert 0.009 < rate.score.mean() < 0.02 and rate.difference()[1] > 0.005  # 100 of 10,000 are repeated
+
+
+def test_density_is_measured_by_patients_who_are_not_attacked() -> None:
+    release, train, holdout = spread(60, 1), spread(40, 2), spread(80, 3)
+    half, rest = np.arange(40), np.arange(40, 80)
+    (found, _), (by_chance, _) = _attacked(Parts(release, train, holdout), [half, rest])
+    for targets, scores in ((train, "members"), (holdout.of(half), "others")):
+        real = np.sort(distances(targets, holdout.of(rest[:20])), axis=1)[:, :10].mean(axis=1)
+        for near, half_scores in ((release, found), (holdout.of(rest[20:]), by_chance)):
+            made = distances(targets, near).min(axis=1)
+            assert getattr(half_scores["distance"], scores) == pytest.approx(-made)
+            assert getattr(half_scores["density"], scores) == pytest.approx(np.log(real / made), abs=1e-3)
+
+
+def test_a_rate_takes_ten_members_and_one_other() -> None:
+    assert _estimable(0.001, 10_000, 1_000)
+    assert not _estimable(0.001, 9_999, 1_000) and not _estimable(0.001, 10_000, 999)
+
+
+def test_few_hold_out_patients_tell_nothing() -> None:
+    measures, curves, remarks = membership_measures(points(cohort(19)))
+    assert len(measures) == 6 and all(np.isnan(m.score).all() for m in measures)
+    assert list(curves) == ["attack", "false_positive", "true_positive"] and curves.empty
+    assert remarks == ["Membership is not attacked: that takes 20 hold-out patients, and there are 19."]
+
+
+def test_rates_are_those_of_counting() -> None:
+    rng = np.random.default_rng(4)
+    scores = Scores(rng.integers(0, 6, 40).astype(float), rng.integers(0, 5, 30).astype(float))
+    weights = rng.integers(0, 3, (2, 40)).astype(float), rng.integers(0, 3, (2, 30)).astype(float)
+    false, true = _rates(scores, *weights)
+    for k in range(2):
+        members, others = (np.repeat(s, w[k].astype(int)) for s, w in zip(vars(scores).values(), weights, strict=True))
+        wins = (members[:, None] > others) + 0.5 * (members[:, None] == others)
+        assert np.trapezoid(true[k], false[k]) == pytest.approx(wins.mean())
+        for rate in (0.0, 0.2, 0.5):
+            allowed = [x for x in (*range(6), 9) if (others >= x).mean() <= rate]
+            expected = max((members >= x).mean() for x in allowed)
+            assert _true_at(np.array([rate]), false, true)[k, 0] == pytest.approx(expected)
