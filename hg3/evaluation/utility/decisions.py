@@ -118,6 +118,6 @@ def _frequent(codes: np.ndarray, has_row: np.ndarray) -> np.ndarray:
 def _rewards(panel: Panel) -> np.ndarray:
     """Return the reward of each step between neighbouring times, (N, L); NaN where there is no step or no reward."""
     following = {term.column: panel.values[term.column][:, 1:] for term in panel.schema.reward}
-    step = panel.has_row[:, :-1] & panel.has_row[:, 1:]
-    reward = np.where(step, schema_reward(following, panel.schema), np.nan)
+    reward = schema_reward(following, panel.schema)  # where the next time has no row, it has no value
+    reward = np.where(panel.has_row[:, :-1], reward, np.nan)
     return np.concatenate([reward, np.full((panel.n_patients, 1), np.nan)], axis=1)

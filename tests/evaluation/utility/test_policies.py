@@ -86,8 +86,11 @@ def test_learning_is_silent_leaves_nothing_and_repeats_itself(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(learning, "STEPS", {"policy": 20, "value": 20})
     panels = Parts(made(40, seed=1), made(60, seed=2), made(40, seed=3))
+    one = by_name(panels, 0)
+    np.random.seed(9)  # of somebody else, which neither changes what is found nor is changed
+    torch.manual_seed(9)
     states = _states()
-    one, again, other = (by_name(panels, seed) for seed in (0, 0, 1))
+    again, other = by_name(panels, 0), by_name(panels, 1)
     assert states == _states()
     assert capfd.readouterr() == ("", "") and list(tmp_path.iterdir()) == []
     for name in ("policy disagreement", "policy value"):
