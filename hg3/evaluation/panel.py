@@ -64,6 +64,12 @@ def rows_first(panel: Panel) -> Panel:
     return replace(panel, values=values, has_row=np.take_along_axis(panel.has_row, order, axis=1))
 
 
+def carried_forward(values: np.ndarray) -> np.ndarray:
+    """Return (N, L) values with each NaN replaced by the patient's last value before it; NaN where there is none."""
+    here = np.where(np.isnan(values), 0, np.arange(values.shape[1]))
+    return np.take_along_axis(values, np.maximum.accumulate(here, axis=1), axis=1)
+
+
 def scored(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
     """Return a real on every row as the share of real patients' cells below it, ties in the middle, (N, L); NaN stays.
 

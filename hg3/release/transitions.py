@@ -9,9 +9,9 @@ import pyarrow as pa
 from hg3.errors import ReleaseError
 from hg3.release.reading import Release, rows_of, side_by_side, values_of
 from hg3.table.column import Column
-from hg3.table.schema import RewardTerm, TableSchema
+from hg3.table.reward import schema_reward
+from hg3.table.schema import TableSchema
 
-MOST_DECIMALS = 9  # of any column; the floor of a logarithm where the schema states no decimals
 Reward = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -55,10 +55,11 @@ def make_transitions(table: pa.Table, release: Release, reward: Reward | None) -
     s, s_next = (side_by_side([values[name] for name in state], rows_) for rows_ in (at, at + 1))
     a = _actions([values[column.name] for column in actions], actions, at)
     number = rows.number[at]
+    following = {term.column: values[term.column][at + 1] for term in schema.reward}
     return Transitions(
         s=s,
         a=a,
-        r=_schema_reward(values, at + 1, schema) if reward is None else _own_reward(reward, s, a, s_next),
+        r=schema_reward(following, schema) if reward is None else _own_reward(reward, s, a, s_next),
         s_next=s_next,
         done=np.append(number[1:] != number[:-1], True)[: len(at)],
         patient=rows.patient[at],
@@ -86,21 +87,6 @@ def _actions(values: list[np.ndarray], columns: list[Column], at: np.ndarray) ->
     if any(column.is_real for column in columns):
         return side_by_side(values, at)
     return side_by_side([np.nan_to_num(column, nan=-1) for column in values], at).astype(np.int32)
-
-
-def _schema_reward(values: dict[str, np.ndarray], following: np.ndarray, schema: TableSchema) -> np.ndarray:
-    total = np.zeros(len(following))
-    for term in schema.reward:
-        total += term.weight * _term(values[term.column][following], term, schema)
-    return total
-
-
-def _term(value: np.ndarray, term: RewardTerm, schema: TableSchema) -> np.ndarray:
-    if not term.log:
-        return value
-    decimals = schema.by_name[term.column].decimals
-    half_unit = 0.5 * 10.0 ** -(MOST_DECIMALS if decimals is None else decimals)
-    return np.log(np.maximum(value, half_unit))
 
 
 def _own_reward(reward: Reward, s: np.ndarray, a: np.ndarray, s_next: np.ndarray) -> np.ndarray:

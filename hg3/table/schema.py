@@ -41,8 +41,9 @@ class Target(BaseModel):
     codes, below, above : one of the three: the outcome has happened where the column is one of `codes`, is at most
         `below`, or is at least `above`.
     observe : number of first times that the prediction sees, at least 1.
-    until : of a column that is not static: the outcome counts if it happens at a time after `observe` and before
-        `until`, which is the end of the grid if absent. Patients with whom it happened before are left out.
+    until : of a column that is not static: the outcome counts if it happens in times `observe` to `until` - 1,
+        counted from 0, or, if absent, at any time from `observe` on. Patients with whom it happened before are left
+        out, and those whose record ends before `until` without it.
     hide : columns that tell the outcome and that the prediction must not see (how long the patient was followed up).
     """
 
@@ -127,6 +128,7 @@ class TableSchema(BaseModel):
         for term in self.reward:
             if term.column not in self.by_name or not self.by_name[term.column].is_real:
                 raise ValueError(f"has a reward on {term.column!r}, which is not one of its real columns")
+        self._check_target_names()
         for target in self.targets:
             self._check_target(target)
         self._check_evaluated()
@@ -137,6 +139,12 @@ class TableSchema(BaseModel):
         self._check_bin()
         check_rules(self.rules, self.by_name)
         return self
+
+    def _check_target_names(self) -> None:
+        names = [target.name for target in self.targets]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names the targets {twice} more than once")
 
     def _check_target(self, target: Target) -> None:
         unknown = sorted({target.column, *target.hide} - set(self.by_name))
@@ -150,6 +158,8 @@ class TableSchema(BaseModel):
             raise ValueError(f"has target {target.name!r} with `until`, but {column.name!r} is static; leave it out")
         if max(target.observe, target.until or 0) > self.length:
             raise ValueError(f"has target {target.name!r} beyond the {self.length} times of a record")
+        if not column.static and target.observe == self.length:
+            raise ValueError(f"has target {target.name!r} that observes all times, and none is left for the outcome")
         strange = [code for code in target.codes or () if column.categories and column.position(code) < 0]
         if strange:
             raise ValueError(f"has target {target.name!r} with codes {strange}, which {column.name!r} does not have")

@@ -126,6 +126,68 @@ def test_a_schema_that_contradicts_itself(columns: list, table: dict[str, Any], 
     assert sentence in str(caught.value)
 
 
+OUTCOME: dict[str, Any] = {"name": "d", "kind": "categorical", "static": True, "categories": ["dead", "alive"]}
+REAL_TARGET: dict[str, Any] = {"name": "t", "column": "x", "below": 1.0, "observe": 2}
+CODE_TARGET: dict[str, Any] = {"name": "u", "column": "d", "codes": ["dead"], "observe": 6}
+TARGET_FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"above": 2.0}, "takes one of `codes`, `below` and `above`"),
+    ({"below": None}, "takes one of `codes`, `below` and `above`"),
+    ({"until": 2}, "has until = 2, which is not after observe = 2"),
+    ({"observe": 0}, "greater than or equal to 1"),
+    ({"name": ""}, "at least 1 character"),
+    ({"column": "y"}, "has target 't' on the unknown columns ['y']"),
+    ({"hide": ["y"]}, "has target 't' on the unknown columns ['y']"),
+    ({"below": None, "codes": [1]}, "has target 't' on 'x' (real), which takes `below` or `above`"),
+    ({"column": "d"}, "has target 't' on 'd' (categorical), which takes `codes`"),
+    (CODE_TARGET | {"observe": 2, "until": 4, "below": None}, "has target 'u' with `until`, but 'd' is static"),
+    (CODE_TARGET | {"observe": 7, "below": None}, "has target 'u' beyond the 6 times of a record"),
+    ({"until": 7}, "has target 't' beyond the 6 times of a record"),
+    ({"observe": 6}, "has target 't' that observes all times, and none is left for the outcome"),
+    (CODE_TARGET | {"codes": ["lost"], "below": None}, "has target 'u' with codes ['lost'], which 'd' does not have"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), TARGET_FAULTS)
+def test_a_target_that_cannot_be_predicted(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make_schema([REAL, OUTCOME], targets=[REAL_TARGET | changes])
+    assert sentence in str(caught.value)
+
+
+def test_two_targets_of_one_name() -> None:
+    with pytest.raises(ValidationError, match=r"names the targets \['t'\] more than once"):
+        make_schema([REAL, OUTCOME], targets=[REAL_TARGET, CODE_TARGET | {"name": "t"}])
+
+
+def test_targets_come_back_from_toml() -> None:
+    schema = make_schema([REAL, OUTCOME], targets=[REAL_TARGET, CODE_TARGET], subgroups=[], quasi_identifiers=["d"])
+    assert parse_schema(schema.to_toml(), "made") == schema
+    assert [target.until for target in schema.targets] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"subgroups": ["x"]}, "has ['x'] among its subgroups, which takes static columns with codes"),
+        ({"subgroups": ["height"]}, "has ['height'] among its subgroups, which takes static columns with codes"),
+        ({"quasi_identifiers": ["d", "x"]}, "has ['x'] among its quasi_identifiers, which takes static columns"),
+    ],
+)
+def test_groups_of_what_is_not_of_a_patient(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make_schema([REAL, OUTCOME, REAL | {"name": "height", "static": True}], **changes)
+    assert sentence in str(caught.value)
+
+
+def test_subgroups_and_quasi_identifiers_are_the_static_columns_unless_said() -> None:
+    columns = [REAL, OUTCOME, REAL | {"name": "height", "static": True}]
+    schema = make_schema(columns)
+    assert [c.name for c in schema.known_subgroups()] == ["d"]
+    assert [c.name for c in schema.known_quasi_identifiers()] == ["d", "height"]
+    said = make_schema(columns, subgroups=[], quasi_identifiers=["height"])
+    assert said.known_subgroups() == () and [c.name for c in said.known_quasi_identifiers()] == ["height"]
+
+
 HEAD = 'name = "t"\npatient = "id"\ntime = "month"\nstep = "month"\nlength = 3\n'
 
 
