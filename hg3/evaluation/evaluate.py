@@ -17,12 +17,14 @@ from hg3.evaluation.fidelity.temporal import temporal_measures
 from hg3.evaluation.fidelity.trends import trend_measures
 from hg3.evaluation.gates import Gates, judge
 from hg3.evaluation.panel import Panel, panel_of
+from hg3.evaluation.privacy.measures import privacy_measures
 from hg3.evaluation.results import Evaluation, Question, Section
+from hg3.evaluation.utility.measures import costly_utility_measures, utility_measures
 
 Report = Callable[[str, dict[str, Any]], None]
 
 
-Found = tuple[list[Measured], Mapping[str, pd.DataFrame], list[str]]  # measures, what the report draws, remarks
+Found = tuple[list[Measured], dict[str, pd.DataFrame], list[str]]  # measures, what the report draws, remarks
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ STEPS = (
     Step("detection", "fidelity", _seeded(detection_measures)),
     Step("course", "time", _unseeded(temporal_measures)),
     Step("trends", "time", _unseeded(trend_measures)),
+    Step("prediction", "utility", utility_measures),
+    Step("attacks", "privacy", privacy_measures),
 )
-COSTLY_STEPS: tuple[Step, ...] = ()
+COSTLY_STEPS = (Step("effects and policies", "utility", costly_utility_measures),)
 
 
 def panels_of(compared: Compared) -> Parts[Panel]:

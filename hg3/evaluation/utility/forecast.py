@@ -12,9 +12,9 @@ import numpy as np
 
 from hg3.evaluation.draws import Measured, Parts
 from hg3.evaluation.panel import Panel, carried_forward, scored
-from hg3.evaluation.utility.optional import boosted_trees
 from hg3.evaluation.utility.prediction import N_FITS
 from hg3.evaluation.utility.samples import FEWEST, half, not_estimable, paired, resamples
+from hg3.evaluation.utility.trees import boosted_trees
 from hg3.table.column import Column
 
 NAME = "TSTR MAE"

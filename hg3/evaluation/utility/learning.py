@@ -9,8 +9,8 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
+from hg3.evaluation.learners import library
 from hg3.evaluation.utility.decisions import Decisions
-from hg3.evaluation.utility.optional import needed
 
 GAMMA = 0.9  # a horizon of ten times
 STEPS = {
@@ -27,7 +27,7 @@ def quiet(seed: int) -> Iterator[Any]:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), catch_warnings():
         simplefilter("ignore")
         states = python_random.getstate(), np.random.get_state()  # which its import uses already
-        d3rlpy, torch = needed("d3rlpy"), needed("torch")
+        d3rlpy, torch = library("d3rlpy"), library("torch")
         with torch.random.fork_rng(devices=[]):
             d3rlpy.seed(seed)
             yield d3rlpy

@@ -22,7 +22,7 @@ def utility_measures(panels: Parts[Panel], draws: Draws, seed: int = 0) -> Found
 
     Raises
     ------
-    ConfigError
+    MissingLibraryError
         If scikit-learn is not installed.
     """
     measures, remarks = [], []
@@ -40,7 +40,7 @@ def costly_utility_measures(panels: Parts[Panel], draws: Draws, seed: int = 0) -
 
     Raises
     ------
-    ConfigError
+    MissingLibraryError
         If lifelines or d3rlpy is not installed.
     """
     measures, frames, remarks = [], [], []

@@ -10,9 +10,9 @@ import numpy as np
 
 from hg3.evaluation.draws import Measured, Parts
 from hg3.evaluation.panel import Panel
-from hg3.evaluation.utility.optional import boosted_trees, ranking_scores
 from hg3.evaluation.utility.samples import FEWEST, half, not_estimable, resamples
 from hg3.evaluation.utility.targets import features, labels
+from hg3.evaluation.utility.trees import boosted_trees, ranking_scores
 from hg3.table.schema import Target
 
 N_FITS = 5  # each is tested on every fifth resample

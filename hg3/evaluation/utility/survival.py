@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from hg3.evaluation.draws import Draws, Measured, Parts
+from hg3.evaluation.learners import library
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.utility.episodes import KEYS, episodes
-from hg3.evaluation.utility.optional import needed
 from hg3.evaluation.utility.samples import FEWEST, not_estimable, paired
 from hg3.table.schema import Target
 
@@ -73,7 +73,7 @@ def _measures(frames: Parts[pd.DataFrame], target: Target, draws: Draws) -> list
 
 def effects(frame: pd.DataFrame) -> Effects:
     """Return the log hazard ratios of a frame of `episodes`; all NaN where the regression does not converge."""
-    fitter = needed("lifelines").CoxTimeVaryingFitter(penalizer=PENALTY / max(len(frame), 1))  # it counts a row's
+    fitter = library("lifelines").CoxTimeVaryingFitter(penalizer=PENALTY / max(len(frame), 1))  # it counts a row's
     covariates = [name for name in frame.columns if name not in KEYS]
     varying = [name for name in covariates if frame[name].nunique() > 1]
     unknown = pd.Series(np.nan, index=covariates)
@@ -83,7 +83,7 @@ def effects(frame: pd.DataFrame) -> Effects:
         simplefilter("ignore")  # of covariates that hardly vary: the penalty holds them
         try:
             fitter.fit(frame[[*KEYS, *varying]], "event", "start", "stop", id_col="patient")
-        except needed("lifelines.exceptions").ConvergenceError:
+        except library("lifelines.exceptions").ConvergenceError:
             return Effects(unknown, unknown, unknown)
     low, high = (fitter.confidence_intervals_.iloc[:, end].reindex(covariates) for end in (0, 1))
     return Effects(fitter.params_.reindex(covariates), low, high)
