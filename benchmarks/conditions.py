@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compare import compare_release
 from benchmarks.machine import machine
 from hg3 import disk, generate
-from hg3.release.compare import compare_release
 
 CONDITIONS: dict[str, dict[str, Any]] = {
     "everybody": {},
@@ -24,7 +24,7 @@ CONDITIONS: dict[str, dict[str, Any]] = {
 def measure(run: Path, condition: dict[str, Any], patients: int, work: Path) -> dict[str, Any]:
     """Return the distances of a release under `condition` to that subgroup of the hold-out, and the ceilings."""
     generate(run, work / "release", patients, **condition)
-    scores = compare_release(work / "release", run, work / "marginals.png")
+    scores = compare_release(work / "release", run)
     kept = ("tv", "tv_ceiling", "ks", "ks_ceiling", "patients", "holdout_patients")
     return {key: scores[key] for key in kept}
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.compare import compare_release
 from benchmarks.machine import data, machine
 from hg3 import disk, generate, load, train
-from hg3.release.compare import compare_release
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.schema import TableSchema, load_schema
 from hg3.table.write import write_table
@@ -50,7 +50,7 @@ def measure(
     started = time.perf_counter()
     generate(run, release, patients, block_patients=patients)  # one block: the rest of a last one would be made too
     seconds = time.perf_counter() - started
-    scores = compare_release(release, run, work / preset / "marginals.png")
+    scores = compare_release(release, run)
     guardrail = disk.read_json(release / "manifest.json", "a release")["guardrail"]
     return {
         "preset": preset,

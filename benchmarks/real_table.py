@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compare import compare_release
 from benchmarks.machine import data, machine
 from hg3 import disk, generate, train, verify_release
-from hg3.release.compare import compare_release
 
 
 def measure(
@@ -28,7 +28,7 @@ def measure(
     generate(run, release, patients)
     seconds["generate"] = time.perf_counter() - started
     verified = verify_release(release, recompute=1, run=run)
-    scores = compare_release(release, run, work / "marginals.png")
+    scores = compare_release(release, run)
     return {
         "data": data(table),
         "schema": Path(schema).name,

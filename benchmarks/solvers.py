@@ -12,9 +12,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.compare import compare_release
 from benchmarks.machine import machine
 from hg3 import disk, generate
-from hg3.release.compare import compare_release
 from hg3.sampling.solvers import SOLVERS
 
 STEPS = (5, 10, 15, 20, 50, 100)
@@ -28,7 +28,7 @@ def measure(run: Path, solver: str, steps: int, patients: int, work: Path) -> di
     started = time.perf_counter()
     generate(run, release, patients, solver=solver, steps=steps)
     seconds = time.perf_counter() - started
-    scores = compare_release(release, run, work / "marginals.png")
+    scores = compare_release(release, run)
     means = {key: _mean(scores[key]) for key in ("tv", "tv_ceiling", "ks", "ks_ceiling")}
     return {"solver": solver, "steps": steps, **means, "patients_per_s": round(patients / seconds, 2)}
 

@@ -1,13 +1,12 @@
-"""The main job, end to end, without a cohort: simulate, train, generate, verify, compare."""
+"""The main job, end to end, without a cohort: simulate, train, generate, verify, evaluate."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hg3 import disk
 from hg3.errors import RunError
-from hg3.release.compare import compare_release
+from hg3.release.evaluate import METRICS, evaluate_release
 from hg3.release.verify import verify_release
 from hg3.release.writer import generate
 from hg3.table.cohorts.art_hiv import simulate
@@ -30,21 +29,21 @@ def demo(
     updates: int | None = None,
     report: Report = lambda stage, entry: None,
 ) -> dict[str, Any]:
-    """Make a stand-in cohort, a run, a verified release and a comparison in `out`; return the summary.
+    """Make a stand-in cohort, a run, a verified release and its report in `out`; return what metrics.json holds.
 
-    Leaves cohort.parquet, run/, release/, marginals.png and summary.json. Called again, it goes on where it stood.
+    Leaves cohort.parquet, run/, release/ and report/. Called again, it goes on where it stood.
 
     Parameters
     ----------
     minutes, updates : how long to train; `updates`, if given, counts and makes the result reproducible.
-    report : called with the stage ("train", "generate") and its numbers.
+    report : called with the stage ("train", "generate", "evaluate") and its numbers.
 
     Raises
     ------
     RunError
         If `out` holds something else, or a signal stopped the training.
     """
-    out, started = Path(out), time.perf_counter()
+    out = Path(out)
     length: dict[str, Any] = {"minutes": minutes} if updates is None else {"updates": updates}
     _begin(out, {"cohort_patients": cohort_patients, "release_patients": release_patients, **length})
     table, run, release = out / "cohort.parquet", out / "run", out / "release"
@@ -57,10 +56,9 @@ def demo(
     generate(run, release, release_patients, report=lambda e: report("generate", e))
     report("verify", {})
     verify_release(release, recompute=1, run=run)
-    if not (out / "summary.json").exists() or not (out / "marginals.png").exists():
-        summary = compare_release(release, run, out / "marginals.png")
-        disk.write_json(out / "summary.json", {**summary, "seconds": round(time.perf_counter() - started, 1)})
-    return dict(disk.read_json(out / "summary.json", "a demo"))
+    if not (out / "report" / METRICS).exists():
+        evaluate_release(release, out / "report", run=run, report=report)
+    return dict(disk.read_json(out / "report" / METRICS, "a report"))
 
 
 def _begin(out: Path, plan: dict[str, Any]) -> None:

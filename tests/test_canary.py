@@ -13,8 +13,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from hg3 import disk
-from hg3.release.compare import compare_release
 from hg3.table.split import split_patients
 from hg3.training.checkpoint import read_recipe
 from tests import runs
@@ -157,9 +155,9 @@ def test_no_value_of_a_patient_gets_out(place: Path, command: Command) -> None:
         command("release", "verify", release, "--recompute", 2, "--run", run),
         command("release", "export", release, "--csv", place / "export.csv"),
         command("release", "export", release, "--csv", place / "export.csv.gz"),
+        command("evaluate", release, "--run", run, "--out", place / "report"),
     ]
     assert [ended.code for ended in said] == [0] * len(said)
-    disk.write_json(place / "summary.json", compare_release(release, run, place / "marginals.png"))
     listing = json.loads((run / "private.json").read_text())
     inputs = {place / "table.parquet", place / "table.csv"}
     private = [path for path in run.rglob("*") if path.is_file() and is_listed(str(path.relative_to(run)), listing)]
@@ -167,7 +165,7 @@ def test_no_value_of_a_patient_gets_out(place: Path, command: Command) -> None:
     assert {path: found_in(path) for path in public if found_in(path)} == {}
     assert set().union(*(found_in_bytes((ended.out + ended.err).encode()) for ended in said)) == set()
     # The search was of everything that there is, and inside the run there was something to find.
-    assert {"marginals.png", "summary.json", "export.csv.gz", "config.toml", "part-00000.parquet"} <= {
+    assert {"report.html", "metrics.json", "export.csv.gz", "config.toml", "part-00000.parquet"} <= {
         path.name for path in public
     }
     assert set(IDS) <= found_in(run / "split.json")

@@ -1,5 +1,6 @@
 """The main job end to end, as `make demo` runs it, in small."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 def test_it_leaves_what_the_readme_lists(made: tuple[Path, dict[str, Any]]) -> None:
     out, summary = made
-    names = {"cohort.parquet", "demo.json", "run", "release", "marginals.png", "summary.json"}
+    names = {"cohort.parquet", "demo.json", "run", "release", "report"}
     assert {path.name for path in out.iterdir()} == names
-    assert summary["patients"] == 12 and summary["holdout_patients"] == 38
-    assert summary["static_constancy"] == 1.0 and summary["rejected"] == 0
-    assert summary["tv"].keys() == summary["tv_ceiling"].keys() and len(summary["tv"]) == 10
-    assert summary["ks"].keys() == summary["ks_ceiling"].keys() == {"VL", "CD4", "Rel CD4"}
+    assert summary["patients"] == {"made": 12, "train": 90, "holdout": 38}
+    assert {path.name for path in (out / "report").iterdir()} == {"report.html", "metrics.json", "figures"}
+    measured = {(entry["measure"], entry["subject"]): entry for entry in summary["measures"]}
+    assert {subject for name, subject in measured if name == "KS"} == {"VL", "CD4", "Rel CD4"}
+    assert len([subject for name, subject in measured if name == "TV"]) == 10
+    assert measured["static constancy", "Gender"]["score"] == 1.0 and measured["patients rejected", ""]["score"] == 0.0
     assert hg3.verify_release(out / "release").patients == 12
 
 
@@ -37,11 +40,11 @@ def test_called_again_it_shows_the_same(made: tuple[Path, dict[str, Any]]) -> No
     assert runs.file_bytes(out / "release") == before
 
 
-def test_a_figure_that_is_gone_is_drawn_again(made: tuple[Path, dict[str, Any]]) -> None:
-    out, _ = made
-    (out / "marginals.png").unlink()
-    hg3.demo(out, **SMALL)
-    assert (out / "marginals.png").read_bytes().startswith(b"\x89PNG")
+def test_a_report_that_is_gone_is_made_again(made: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = made
+    shutil.rmtree(out / "report")
+    again = hg3.demo(out, **SMALL)
+    assert again["measures"] == summary["measures"] and (out / "report" / "report.html").is_file()
 
 
 def test_other_settings_and_other_folders_are_refused(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

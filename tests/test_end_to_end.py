@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import hg3
-from hg3.evaluation.quick_look import static_constancy
+from benchmarks.quick_look import static_constancy
 from hg3.table.checks import checked_cohort
 from hg3.table.schema import TableSchema, load_schema
 from tests import runs

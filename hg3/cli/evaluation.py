@@ -32,7 +32,7 @@ def evaluate_command(
 
     with progress() as bars:
         found = evaluate_release(release, out, run, train, holdout, schema, utility, gates, seed, bars)
-    print_verdicts(found.verdicts)
+    print_verdicts([verdict.content() for verdict in found.verdicts])
     for section in found.sections:
         for remark in section.remarks:
             print(f"{section.name}: {remark}")

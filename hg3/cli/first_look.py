@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hg3.cli.options import JsonOption, OutOption
-from hg3.cli.screen import print_scores, progress
+from hg3.cli.screen import print_verdicts, progress
 
 
 def demo_command(
@@ -16,7 +16,7 @@ def demo_command(
 ) -> None:
     """Run the main job, end to end, without a cohort.
 
-    Simulates a stand-in cohort, trains on it, generates 1,000 patients, verifies the release and compares it with
+    Simulates a stand-in cohort, trains on it, generates 1,000 patients, verifies the release and evaluates it beside
     held-out patients. Called again, it goes on where it stood.
 
     \b
@@ -25,9 +25,9 @@ def demo_command(
     from hg3.demonstration import TRAINING_MINUTES, demo
 
     with progress() as bars:
-        summary = demo(out, minutes or TRAINING_MINUTES, report=bars)
-    print_scores(summary)
-    print(f"{summary['patients']:,} patients in {out}/release, verified; {summary['seconds']:.0f} s in all")
+        metrics = demo(out, minutes or TRAINING_MINUTES, report=bars)
+    print_verdicts(metrics["verdicts"])
+    print(f"{metrics['patients']['made']:,} patients in {out}/release, verified; open {out}/report/report.html")
 
 
 def doctor_command(as_json: JsonOption = False) -> None:

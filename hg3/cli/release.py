@@ -132,8 +132,8 @@ def release_certify(
     """
     from hg3.release.certify import certify
 
-    certificate, verdicts = certify(folder, report, gates, force)
-    print_verdicts(verdicts)
+    certificate = certify(folder, report, gates, force)
+    print_verdicts(certificate["verdicts"])
     for name in certificate["not_judged"]:
         print(f"not judged, as the report has no number for it: {name}")
     print(f"{folder} {'passes' if certificate['passed'] else 'FAILS'}; see {folder}/certificate.json")

@@ -4,14 +4,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-
-if TYPE_CHECKING:  # numpy is not loaded to draw a bar
-    from hg3.evaluation.gates import Verdict
 
 
 def warn(sentence: str) -> None:
@@ -25,45 +22,35 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 100).print(table)
 
 
-def print_scores(summary: dict[str, Any]) -> None:
-    rows = [
-        {
-            "column": column,
-            "measure": measure.upper(),
-            "synthetic": f"{distance:.3f}",
-            "real ceiling": f"{summary[f'{measure}_ceiling'][column]:.3f}",
-        }
-        for measure in ("tv", "ks")
-        for column, distance in summary[measure].items()
-    ]
-    print_table("distance to held-out patients, and what as many real patients reach (95th percentile)", rows)
-    print(f"static constancy {summary['static_constancy']:.3f}, rejected {summary['rejected']}")
-
-
-def print_verdicts(verdicts: Sequence["Verdict"]) -> None:
+def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:
+    """Print what metrics.json and a certificate hold of the gates, a line each."""
     if not verdicts:
         print("no gate has a measure to look at")
         return
     rows = [
         {
-            "question": verdict.gate.question,
-            "gate": verdict.gate.name,
-            "release": f"{verdict.score:.3f}",
-            "ceiling": f"{verdict.ceiling:.3f}",
+            "question": verdict["question"],
+            "gate": verdict["name"],
+            "release": _number(verdict["score"]),
+            "ceiling": _number(verdict["ceiling"]),
             "wanted": _wanted(verdict),
-            "95% interval": "{:.3f} to {:.3f}".format(*verdict.interval),
-            "verdict": verdict.state,
+            "95% interval": " to ".join(map(_number, verdict["interval"])),
+            "verdict": verdict["state"],
         }
         for verdict in verdicts
     ]
     print_table("what the release must reach", rows)
 
 
-def _wanted(verdict: "Verdict") -> str:
-    gate = verdict.gate
-    if gate.margin is not None:
-        return f"ceiling {'-' if verdict.higher_is_better else '+'} {gate.margin:g}"
-    return f"{'at least' if verdict.higher_is_better else 'at most'} {gate.limit:g}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _wanted(verdict: dict[str, Any]) -> str:
+    higher = verdict["better"] == "higher"
+    if "margin" in verdict:
+        return f"ceiling {'-' if higher else '+'} {verdict['margin']:g}"
+    return f"{'at least' if higher else 'at most'} {verdict['limit']:g}"
 
 
 @contextmanager

@@ -80,7 +80,8 @@ class Verdict:
         known = {key: None if np.isnan(value) else round(value, 6) for key, value in numbers.items()}
         ends = [None if np.isnan(end) else round(end, 6) for end in self.interval]
         gate = self.gate.model_dump(exclude_none=True)
-        return {**gate, **known, "interval": ends, "state": self.state, "worst": self.worst}
+        told = {"interval": ends, "better": "higher" if self.higher_is_better else "lower"}
+        return {**gate, **known, **told, "state": self.state, "worst": self.worst}
 
 
 def load_gates(path: Path | None = None) -> Gates:

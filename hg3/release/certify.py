@@ -14,8 +14,8 @@ from hg3.release.verify import verify_release
 
 def certify(
     release: str | Path, report: str | Path, gates: str | Path | None = None, force: bool = False
-) -> tuple[dict[str, Any], list[Verdict]]:
-    """Verify `release`, judge it by the numbers in the folder `report`, and write certificate.json.
+) -> dict[str, Any]:
+    """Verify `release`, judge it by the numbers in the folder `report`, write certificate.json and return it.
 
     A release that fails a gate gets a certificate that says so.
 
@@ -51,7 +51,7 @@ def certify(
         "passed": passed(verdicts),
     }
     disk.write_json(release / CERTIFICATE, {**certificate, "seal": disk.seal_of(certificate)})
-    return certificate, verdicts
+    return certificate
 
 
 def _judged(content: Any, gates: Gates, of_release: str, metrics: Path) -> list[Verdict]:

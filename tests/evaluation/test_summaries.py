@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hg3.evaluation import quick_look
+from benchmarks import quick_look
 from hg3.evaluation.draws import N_DRAWS, Parts, make_draws, measure
 from hg3.evaluation.fidelity.pairs import correlation_ratio, cramers_v
 from hg3.evaluation.summaries import (

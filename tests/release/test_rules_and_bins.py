@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import hg3
+from benchmarks.compare import compare_release
 from hg3.errors import ConfigError, ReleaseError
 from hg3.release.card import dictionary_rows
-from hg3.release.compare import compare_release
 from hg3.release.conditions import check_balance, resolve_where
 from hg3.release.verify import verify_release
 from hg3.release.writer import generate
@@ -145,7 +145,7 @@ def test_an_export_is_a_table_again(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_release_is_compared_with_the_visits(made: Path, run: Path, tmp_path: Path) -> None:
-    assert "later" in compare_release(made, run, tmp_path / "figure.png")["ks"]
+    assert "later" in compare_release(made, run)["ks"]
 
 
 # Forged releases.

@@ -1,7 +1,6 @@
 """A first look at a synthetic table: marginal distances of all its patients, beside what as many real ones reach.
 
-`hg3.evaluation.evaluate` measures everything, by draws of equal numbers; this is what the demonstration and the
-benchmarks print.
+`hg3 evaluate` measures everything, by draws of equal numbers; this is for a benchmark that makes many releases.
 
 TV, the total variation distance of a category column, is half the summed absolute differences of shares. KS, the
 Kolmogorov-Smirnov distance of a real column, is the largest difference of distribution functions. Both are over

@@ -1,19 +1,18 @@
-"""A release beside the patients that its run held out: marginal distances, ceilings, a figure."""
+"""A release beside the patients that its run held out: marginal distances and ceilings, in a second."""
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.quick_look import length_ceiling, length_scores, marginal_scores, static_constancy
 from hg3.evaluation.cohorts import compared_cohorts
-from hg3.evaluation.figures import draw_marginals
-from hg3.evaluation.quick_look import length_ceiling, length_scores, marginal_scores, static_constancy
 from hg3.release.load import load
 from hg3.release.reading import open_release
 
 
-def compare_release(release: Path, run: Path, figure: Path) -> dict[str, Any]:
-    """Return the distances of `release` to the hold-out of `run`, and draw them into `figure` (PNG).
+def compare_release(release: Path, run: Path) -> dict[str, Any]:
+    """Return the distances of `release` to the hold-out of `run`.
 
     A conditional release is compared with the same subgroup, a balanced one with equal groups; one that was given a
     real has no subgroup and is refused.
@@ -28,7 +27,6 @@ def compare_release(release: Path, run: Path, figure: Path) -> dict[str, Any]:
     condition = {key: opened.manifest[key] for key in ("where", "balance")}
     compared = compared_cohorts(load(release), opened.schema, run, **condition)
     scores = marginal_scores(compared.synthetic, compared.holdout, compared.train)
-    draw_marginals(compared.synthetic, compared.holdout, figure)
     guardrail = opened.manifest["guardrail"]
     return {
         **_by_measure(scores),

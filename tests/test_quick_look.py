@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from hg3.evaluation.quick_look import (
+from benchmarks.quick_look import (
     CEILING_DRAWS,
     column_sample,
     kolmogorov_smirnov,
