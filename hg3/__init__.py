@@ -1,8 +1,8 @@
 """hg3: synthetic longitudinal health data that people can trust.
 
 Each verb of the command line is one function here: simulate, simulate_schema, fetch_art_hiv, propose_schema, check,
-train, describe_model, generate, verify_release, export_csv, load, demo, doctor. They are imported when first used, so
-that `import hg3` is quick.
+train, describe_model, generate, verify_release, evaluate_release, certify_release, export_csv, load, demo, doctor.
+They are imported when first used, so that `import hg3` is quick.
 """
 
 from importlib import import_module
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hg3.demonstration import demo
     from hg3.diagnosis import doctor
+    from hg3.release.certify import certify_release
+    from hg3.release.evaluate import evaluate_release
     from hg3.release.export import export_csv
     from hg3.release.load import load
     from hg3.release.verify import verify_release
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
 __version__ = version("hg3")
 
 _HOMES = {
+    "certify_release": "hg3.release.certify",
     "check": "hg3.table.checks",
     "demo": "hg3.demonstration",
     "describe_model": "hg3.training.describe",
     "doctor": "hg3.diagnosis",
+    "evaluate_release": "hg3.release.evaluate",
     "export_csv": "hg3.release.export",
     "fetch_art_hiv": "hg3.table.cohorts.fetch",
     "generate": "hg3.release.writer",
@@ -44,10 +48,12 @@ _HOMES = {
 
 __all__ = [
     "__version__",
+    "certify_release",
     "check",
     "demo",
     "describe_model",
     "doctor",
+    "evaluate_release",
     "export_csv",
     "fetch_art_hiv",
     "generate",

@@ -38,7 +38,10 @@ ONLY = {
     "sampling": {"errors", "extension", "layout", "philox", "config", "diffusion"},  # any callable is a model
 }
 # Libraries that an installation may lack, and the one module that may import each.
-OPTIONAL = {"mlflow": "cluster/tracking.py", "submitit": "cluster/jobs.py"}
+DOOR = "evaluation/learners.py"  # and there by name, when they are needed
+OPTIONAL = {"mlflow": "cluster/tracking.py", "submitit": "cluster/jobs.py"} | dict.fromkeys(
+    ("sklearn", "lifelines", "d3rlpy", "threadpoolctl"), DOOR
+)
 
 
 def modules() -> dict[str, Path]:

@@ -130,9 +130,9 @@ def release_certify(
     \b
     Example: hg3 release certify releases/art --report reports/art
     """
-    from hg3.release.certify import certify
+    from hg3.release.certify import certify_release
 
-    certificate = certify(folder, report, gates, force)
+    certificate = certify_release(folder, report, gates, force)
     print_verdicts(certificate["verdicts"])
     for name in certificate["not_judged"]:
         print(f"not judged, as the report has no number for it: {name}")

@@ -16,6 +16,7 @@ from hg3.evaluation.fidelity.pairs import pair_measures
 from hg3.evaluation.fidelity.temporal import temporal_measures
 from hg3.evaluation.fidelity.trends import trend_measures
 from hg3.evaluation.gates import Gates, judge
+from hg3.evaluation.learners import one_thread
 from hg3.evaluation.panel import Panel, panel_of
 from hg3.evaluation.privacy.measures import privacy_measures
 from hg3.evaluation.results import Evaluation, Question, Section
@@ -87,7 +88,8 @@ def evaluate(
     for done, step in enumerate(steps):
         report("evaluate", {"section": step.name, "done": done, "of": len(steps)})
         started = time.perf_counter()
-        measures, tables, remarks = step.find(panels, draws, seed)
+        with one_thread():
+            measures, tables, remarks = step.find(panels, draws, seed)
         sections.append(Section(step.name, step.question, tuple(measures), tables, tuple(remarks)))
         seconds[step.name] = time.perf_counter() - started
     report("evaluate", {"section": "", "done": len(steps), "of": len(steps)})

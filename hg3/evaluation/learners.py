@@ -1,10 +1,12 @@
 """Learners of the extra `evaluation`: one door to them, and how they are trained on small tables."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import numpy as np
+import torch
 
 from hg3.errors import MissingLibraryError
 
@@ -30,6 +32,18 @@ def library(module: str) -> Any:
         raise MissingLibraryError(
             f"{name} is not installed, and this part of an evaluation needs it; install hg3[evaluation]"
         ) from None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: on tables and networks this small others mostly wait, on a shared machine for minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with library("threadpoolctl").threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def boosted_log_odds(

@@ -12,7 +12,7 @@ from hg3.release.evaluate import METRICS
 from hg3.release.verify import verify_release
 
 
-def certify(
+def certify_release(
     release: str | Path, report: str | Path, gates: str | Path | None = None, force: bool = False
 ) -> dict[str, Any]:
     """Verify `release`, judge it by the numbers in the folder `report`, write certificate.json and return it.
