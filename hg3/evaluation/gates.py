@@ -58,8 +58,13 @@ class Gates(BaseModel):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a gate: the score and the ceiling, what of them the gate looks at with its interval, and where the
-    bound lies."""
+    """What came of a gate: the score and the ceiling, and what of them the gate looks at, with its interval.
+
+    Parameters
+    ----------
+    score, ceiling, value : means over the draws of the mean, or of the worst, of all subjects.
+    worst : the subject, or the measure, that is furthest from what is wanted; empty where there is only one.
+    """
 
     gate: Gate
     score: float
@@ -67,7 +72,7 @@ class Verdict:
     value: float
     interval: tuple[float, float]
     state: State
-    worst: str  # the subject furthest beyond its ceiling
+    worst: str
     higher_is_better: bool = False
 
     @property
@@ -129,7 +134,10 @@ def _verdict(gate: Gate, measures: list[Measured]) -> Verdict:
     if gate.by == "estimate":
         low = high = float(values.mean())
     state: State = "shown" if high <= bound else "met" if low <= bound else "missed"
-    worst = known[int(np.argmax((sign * (scores - ceilings)).mean(axis=1)))].subject
+    score, ceiling, value = (
+        sign * float(over(sign * part, axis=0).mean()) for part in (scores, ceilings, sign * looked_at)
+    )
     interval = (low, high) if sign > 0 else (-high, -low)
-    value = sign * float(values.mean())
-    return Verdict(gate, float(scores.mean()), float(ceilings.mean()), value, interval, state, worst, sign < 0)
+    furthest = known[int(np.argmax(looked_at.mean(axis=1)))]
+    worst = (furthest.subject or furthest.name) if len(known) > 1 else ""
+    return Verdict(gate, score, ceiling, value, interval, state, worst, sign < 0)
