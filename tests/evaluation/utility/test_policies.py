@@ -118,6 +118,19 @@ def test_the_better_treatment_is_found_and_a_release_that_turns_it_is_caught(mon
     assert worse[2] < 0 and worse[0] < -1.0  # each step moves the marker by 0.5, and its reward by 1
 
 
+@needs("d3rlpy")
+@pytest.mark.slow
+def test_a_value_is_a_mean_reward_in_its_own_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing moves a patient's marker, its value is its reward of every time: twice the marker."""
+    monkeypatch.setattr(learning, "STEPS", {"policy": 300, "value": 1000})
+    one = made(200, seed=1, lift=0.0)
+    found = decisions(same(one))[0].made
+    policy = policies._policy(found, np.arange(200), found, 3, (0.3, 1.7), seed=0, valued=True)
+    slope, middle = np.polyfit(2 * one.values["marker"][:, 0], policy.value, 1)
+    assert 0.8 < slope < 1.1 and abs(middle) < 0.2
+    assert policy.recommended[:, 2].sum() == 0  # what nobody did
+
+
 def test_recommendations_to_few_patients_are_not_shown() -> None:
     counts = np.zeros((30, 3))
     counts[:, 0] = 5.0
