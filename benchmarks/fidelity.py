@@ -4,8 +4,9 @@ python -m benchmarks.fidelity --real TABLES --work runs/fidelity --results bench
 
 TABLES is a folder with icu_48h.csv.gz, renal_monthly.csv.gz and pbc2.csv; without it, the stand-in cohort alone. A row
 is a table, a generator and a seed. Each leaves a JSON file with every measure beside its ceiling; a row whose file is
-there is not made again, and one that was interrupted goes on. --only chooses rows: --only art:hg3:0 pbc2:hg3. --sheet
-writes the table of all rows that are there and makes none.
+there is not made again, and one that was interrupted goes on. --only chooses rows: --only art:hg3:0 pbc2:hg3. --set
+changes the preset, and --name says what the generator is then called: an ablation. --sheet writes the table of all rows
+that are there and makes none.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import numpy as np
 
 from benchmarks.machine import data, machine
 from hg3 import disk, generate, train
+from hg3.cli.options import pairs
 from hg3.release.evaluate import evaluate_release
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.read import read_table
@@ -61,7 +63,7 @@ class Row:
 def rows(given: argparse.Namespace) -> Iterator[Row]:
     """Yield the rows in order: hg3 first, three seeds a table, then what it is compared with."""
     tables = [name for name, source in SOURCES.items() if not source.file or given.real]
-    every = [Row(table, "hg3", seed) for seed in given.seeds for table in tables]
+    every = [Row(table, given.name, seed) for seed in given.seeds for table in tables]
     every += [Row("art7", generator, 0) for generator in PUBLISHED if given.presets]
     every += [Row(table, "par", 0) for table in tables if given.par]
     wanted = given.only or [""]
@@ -73,9 +75,15 @@ def run_of(row: Row, given: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     if row.generator in PUBLISHED:
         folder = given.presets / row.generator.removesuffix("-256") / "run"
         return folder, {"updates": last_update(folder)}
-    source, run = SOURCES[row.table], given.work / row.table / f"hg3-{row.seed}" / "run"
+    source, run = SOURCES[row.table], given.work / row.table / row.name / "run"
     run.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"seed": row.seed, "minutes": given.minutes, "resume": run.exists(), "report": _tell}
+    settings = {
+        "changes": None if run.exists() else pairs(given.set),
+        "seed": row.seed,
+        "minutes": given.minutes,
+        "resume": run.exists(),
+        "report": _tell,
+    }
     if not train(table_of(row.table, given), run, source.schema, **settings):
         raise SystemExit("stopped at a checkpoint; the same command goes on")
     return run, {"minutes": given.minutes, "updates": last_update(run)}
@@ -99,7 +107,7 @@ def last_update(run: Path) -> int:
 def made_by_hg3(row: Row, given: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Return the row's report and what is to be told of it."""
     run, told = run_of(row, given)
-    folder = given.work / row.table / f"{row.generator}-{row.seed}"
+    folder = given.work / row.table / row.name
     folder.mkdir(parents=True, exist_ok=True)
     patients = SOURCES[row.table].patients if row.table in SOURCES else given.patients
     generate(run, folder / "release", patients, seed=row.seed)
@@ -109,8 +117,8 @@ def made_by_hg3(row: Row, given: argparse.Namespace) -> tuple[Path, dict[str, An
 
 def made_by_par(row: Row, given: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
     """Return the report of PAR trained on the same patients, None if it did not finish, and what is to be told."""
-    run, _ = run_of(Row(row.table, "hg3", 0), given)  # for its split
-    source, folder = SOURCES[row.table], given.work / row.table / "par-0"
+    run, _ = run_of(Row(row.table, given.name, 0), given)  # for its split
+    source, folder = SOURCES[row.table], given.work / row.table / row.name
     folder.mkdir(parents=True, exist_ok=True)
     schema = load_schema(source.schema)
     split = disk.read_json(run / "split.json", "a run")["patients"]
@@ -188,6 +196,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--patients", type=int, default=300, help="of a release of benchmarks.presets")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--name", default="hg3")
     parser.add_argument("--utility", action="store_true")
     parser.add_argument("--only", nargs="+", metavar="TABLE[:GENERATOR[:SEED]]")
     parser.add_argument("--sheet", action="store_true", help="write the table of the rows that are there")

@@ -11,7 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks import conditions, generate, levers, presets, published, real_table, reverse_step, scale, solvers, train
+from benchmarks import (
+    conditions,
+    fidelity,
+    generate,
+    levers,
+    presets,
+    published,
+    real_table,
+    reverse_step,
+    scale,
+    solvers,
+    train,
+)
 from benchmarks.machine import last_cache
 from benchmarks.stand_in import prepare, untrained_run
 from benchmarks.timing import in_turns
@@ -247,3 +259,35 @@ def test_releases_of_growing_size_are_measured(tmp_path: Path, monkeypatch: pyte
         assert row["fixed_s"] == pytest.approx(row["seconds"] - row["patients"] / row["steady_per_s"], abs=0.1)
     assert 0 < found["ratio"] <= 1 and found["width"] == 16
     assert not list((tmp_path / "work").glob("release-*"))
+
+
+def test_fidelity_makes_each_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cohort(tmp_path)
+    monkeypatch.setattr(
+        fidelity, "SOURCES", {"tiny": fidelity.Source("table.parquet", str(tmp_path / "schema.toml"), 12)}
+    )
+    given = ["--real", str(tmp_path), "--minutes", "0.01", "--work", str(tmp_path / "work"), "--seeds", "0", *options()]
+    monkeypatch.setattr(sys, "argv", ["fidelity", *given, "--results", str(tmp_path / "results")])
+    fidelity.main()
+    result = json.loads((tmp_path / "results" / "tiny-hg3-0.json").read_text())
+    assert result["data"]["file"] == "table.parquet" and result["patients"]["made"] == 12
+    assert {"measures", "verdicts", "seconds", "training", "machine"} <= result.keys()
+    assert "| shares of categories |" in (tmp_path / "results" / "table.md").read_text()
+    monkeypatch.setattr(fidelity, "train", None)  # a second call makes no row again
+    capsys.readouterr()
+    fidelity.main()
+    assert "tiny, hg3" in capsys.readouterr().out
+
+
+def test_the_sheet_tells_what_did_not_finish_and_what_seeds_disagree_on(tmp_path: Path) -> None:
+    verdict = {"name": "sex", "score": 0.1, "ceiling": 0.05, "state": "met"}
+    rows = {
+        "a-hg3-0": {"table": "a", "generator": "hg3", "training": {}, "verdicts": [verdict]},
+        "a-hg3-1": {"table": "a", "generator": "hg3", "training": {}, "verdicts": [{**verdict, "state": "missed"}]},
+        "a-par-0": {"table": "a", "generator": "par", "training": {"did_not_finish": "TimeoutExpired"}},
+    }
+    for name, content in rows.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert "| sex | 0.100 (0.050) met/missed | did not finish |" in fidelity.sheet(tmp_path)
