@@ -123,7 +123,7 @@ class PrivacyConfig(_Part):
 
     epsilon: float = Field(gt=0, allow_inf_nan=False)
     delta: float | None = Field(default=None, gt=0, lt=1)
-    clip: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    clip: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     complete: bool = False
 
 
