@@ -26,10 +26,6 @@ class PrivateTrainer(Trainer):
     budget: Budget = field(kw_only=True)
     validates: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.precision = "float32"
-
     def step(self) -> dict[str, float]:
         """Make one update and return its learning rate; it is made whoever was sampled, be it nobody."""
         rate = self._set_learning_rate()

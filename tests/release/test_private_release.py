@@ -1,6 +1,7 @@
 """Releases of a private training: manifest and card say what was spent and what is outside, and nothing else."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from hg3.table.schema import load_schema
 from hg3.training.checkpoint import best_checkpoint, read_state
 from hg3.training.run import train
 from tests import runs
-from tests.runs import SIZES, make_release, make_run, manifest_of, seal
+from tests.runs import SIZES, Ended, make_release, make_run, manifest_of, options, seal
 from tests.training.cases import make_private_inputs
 
-one_thread = runs.one_thread
+one_thread, command = runs.one_thread, runs.command
 PATIENTS = 40
 
 
@@ -69,6 +70,19 @@ def test_the_card_tells_people(release: Path) -> None:
         *said["outside"],
     ):
         assert words in section, words
+
+
+def test_the_command_line_tells_what_was_spent_and_no_loss(
+    tmp_path: Path, command: Callable[..., Ended], run: Path
+) -> None:
+    inputs = make_private_inputs(tmp_path)
+    changes = {**runs.TINY, "privacy.epsilon": "3"}
+    wish = (inputs.table, "--schema", inputs.schema, "--updates", 2, "--out", tmp_path / "run", *options(changes))
+    ended = command("train", *wish)
+    assert (ended.code, "spent an epsilon of 2.99" in ended.out) == (0, True), ended
+    assert "losses are told nowhere" in ended.out and "loss " not in ended.err and "loss.png" not in ended.out
+    again = command("train", inputs.table, "--out", tmp_path / "run", "--resume", "--updates", 3)
+    assert (again.code, "noise was made for 2 updates and 3 were asked for" in again.err) == (2, True), again
 
 
 def test_every_release_of_a_run_says_the_same(run: Path, release: Path, tmp_path: Path) -> None:
