@@ -54,7 +54,7 @@ def plain_adam(trainer: Trainer) -> Trainer:
 
 def without_average(trainer: Trainer) -> Trainer:
     """Take the weights' running average from `trainer`."""
-    trainer._average = lambda decay: None  # type: ignore[method-assign]
+    trainer._average = lambda update: None  # type: ignore[method-assign]
     return trainer
 
 

@@ -3,7 +3,7 @@
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -112,6 +112,21 @@ class SamplingConfig(_Part):
     decode: Literal["argmax", "draw"] = "argmax"
 
 
+class PrivacyConfig(_Part):
+    """Training under differential privacy; a preset without it trains without (see docs/privacy.md).
+
+    epsilon, delta : what a training may spend; where delta is absent, a tenth of one in the number of training
+        patients. clip : the longest that the gradient of one patient's loss may be, in the Euclidean norm.
+    complete : that every record is known to have a row at every time, so that none of the noise goes into lengths and
+        gaps; another table is refused.
+    """
+
+    epsilon: float = Field(gt=0, allow_inf_nan=False)
+    delta: float | None = Field(default=None, gt=0, lt=1)
+    clip: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    complete: bool = False
+
+
 class Preset(_Part):
     """A model and its training, without a word about a table."""
 
@@ -124,6 +139,7 @@ class Preset(_Part):
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
+    privacy: PrivacyConfig | None = None
 
     @model_validator(mode="after")
     def _parts_fit_each_other(self) -> Self:
@@ -139,11 +155,27 @@ class Preset(_Part):
             raise ValueError("network.kind health-gym-v3 has no static columns to give: set training.condition to 0")
         if self.sampling.steps > self.schedule.steps:
             raise ValueError(f"sampling.steps {self.sampling.steps} is above schedule.steps {self.schedule.steps}")
+        if self.privacy is not None:
+            self._check_private()
         return self
 
+    def _check_private(self) -> None:
+        if self.network.kind != "hg3":
+            raise ValueError(f"privacy is for network.kind hg3, and it is {self.network.kind}; leave one of them out")
+        if self.training.precision not in ("auto", "float32"):
+            raise ValueError(
+                f"training.precision is {self.training.precision} and a private training computes in float32, in which "
+                "the bound on a patient's gradient holds; set it to float32 or auto"
+            )
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the last weights generate; a private training has no validation, which patients would decide."""
+        return self.training.keep == "last" or self.privacy is not None
+
     def to_toml(self) -> str:
-        """Return the preset as TOML, every value written out."""
-        return tomli_w.dumps(self.model_dump(mode="python"))
+        """Return the preset as TOML, every value written out; what is absent is left out."""
+        return tomli_w.dumps(self.model_dump(mode="python", exclude_none=True))
 
 
 def shipped_presets() -> list[str]:
@@ -197,10 +229,10 @@ def parse_preset(text: str, origin: str, changes: dict[str, str]) -> Preset:
 
 def known_keys() -> list[str]:
     """Return every key that `--set` takes, as `part.key`."""
-    parts = {n: f.annotation for n, f in Preset.model_fields.items()}
     return [
         f"{part}.{key}"
-        for part, kind in parts.items()
+        for part, field in Preset.model_fields.items()
+        for kind in (field.annotation, *get_args(field.annotation))
         if isinstance(kind, type) and issubclass(kind, BaseModel)
         for key in kind.model_fields
     ]

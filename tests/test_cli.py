@@ -149,7 +149,7 @@ def test_unreadable_table(command: Command, folder: Path, tmp_path: Path, name: 
         (["--schema", "SCHEMA", "--updates", 2], "has 24 patients and a batch takes 64; lower it, for exampl"),
         (
             ["--schema", "SCHEMA", "--updates", 2, "--preset", "no-such"],
-            "'no-such' is neither a shipped preset (health-gym-v3, hg3)",
+            "'no-such' is neither a shipped preset (health-gym-v3, hg3, hg3-private)",
         ),
         (["--schema", "SCHEMA", "--updates", 2, "--set", "network.width"], "it takes KEY=VALUE, for example network.w"),
         (["--schema", "SCHEMA", "--updates", 2, "--set", "network.girth=3"], "--set knows no key 'network.girth'"),

@@ -55,11 +55,13 @@ def test_changes_add_up_and_reach_parts_that_a_file_leaves_out() -> None:
 
 
 def test_every_key_can_be_changed() -> None:
-    dumped = load_preset("hg3").model_dump()
+    preset = load_preset("hg3", {"privacy.epsilon": "8", "privacy.delta": "1e-5"})
+    dumped = preset.model_dump()
     assert known_keys() == [f"{part}.{key}" for part, keys in dumped.items() if isinstance(keys, dict) for key in keys]
     for key in known_keys():
         part, name = key.split(".")
-        assert load_preset("hg3", {key: str(dumped[part][name])}) == load_preset("hg3")
+        private = {f"privacy.{name}": str(value) for name, value in dumped["privacy"].items()}
+        assert load_preset("hg3", {**private, key: str(dumped[part][name])}) == preset
 
 
 @pytest.mark.parametrize("key", ["network.wide", "width", "name", "format", "network", "netwrok.width", ""])
@@ -108,6 +110,25 @@ def test_bad_values_are_named(key: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"preset hg3 is not usable: {key}: ") as caught:
         load_preset("hg3", {key: value})
     assert "\n" not in str(caught.value)
+
+
+def test_privacy_is_off_until_it_is_asked_for() -> None:
+    assert load_preset("hg3").privacy is None and "privacy" not in load_preset("hg3").to_toml()
+    private = load_preset("hg3", {"privacy.epsilon": "8"})
+    assert private.privacy is not None and (private.privacy.epsilon, private.privacy.delta) == (8.0, None)
+    assert parse_preset(private.to_toml(), "its own text", {}) == private
+    assert private.keeps_last and not load_preset("hg3").keeps_last and load_preset("health-gym-v3").keeps_last
+    with pytest.raises(ConfigError, match=r"privacy\.epsilon: Field required"):
+        load_preset("hg3", {"privacy.clip": "2"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epsilon", "0"), ("epsilon", "inf"), ("delta", "0"), ("delta", "1"), ("clip", "0"), ("clip", "inf")],
+)
+def test_privacy_that_is_none_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"privacy\.{key}: Input should be"):
+        load_preset("hg3", {"privacy.epsilon": "8", f"privacy.{key}": value})
 
 
 def test_sampling_takes_no_more_steps_than_the_schedule_has() -> None:

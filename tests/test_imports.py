@@ -39,9 +39,12 @@ ONLY = {
 }
 # Libraries that an installation may lack, and the one module that may import each.
 DOOR = "evaluation/learners.py"  # and there by name, when they are needed
-OPTIONAL = {"mlflow": "cluster/tracking.py", "submitit": "cluster/jobs.py"} | dict.fromkeys(
-    ("sklearn", "lifelines", "d3rlpy", "threadpoolctl"), DOOR
-)
+OPTIONAL = {
+    "mlflow": "cluster/tracking.py",
+    "opacus": "training/accountant.py",
+    "submitit": "cluster/jobs.py",
+    **dict.fromkeys(("sklearn", "lifelines", "d3rlpy", "threadpoolctl"), DOOR),
+}
 
 
 def modules() -> dict[str, Path]:
@@ -130,7 +133,7 @@ WITHOUT_EXTENSION_OR_EXTRAS = """
 import importlib.util, sys
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "hg3._C" else find_spec(name, package)
-for name in ("hg3._C", "mlflow", "submitit", "sklearn", "sdmetrics", "lifelines"):
+for name in ("hg3._C", "mlflow", "submitit", "sklearn", "sdmetrics", "lifelines", "opacus"):
     sys.modules[name] = None  # cannot be imported
 import hg3, hg3.cli.app
 for name in hg3.__all__:

@@ -98,7 +98,7 @@ def test_wheel_says_what_it_is(wheel: Path) -> None:
     assert "hg3 = hg3.cli.app:main" in points.splitlines()
     needs = said.get_all("Requires-Dist") or []
     assert "torch==2.13.*" in needs
-    assert not [need for need in needs if need.startswith(("mlflow", "submitit")) and "extra ==" not in need]
+    assert not [need for need in needs if need.startswith(("mlflow", "opacus", "submitit")) and "extra ==" not in need]
 
 
 def test_version_has_one_source() -> None:
@@ -118,7 +118,13 @@ def test_entry_point_is_the_command() -> None:
 
 
 def test_extras_are_extras() -> None:
-    assert set(metadata("hg3").get_all("Provides-Extra") or []) >= {"tracking", "cluster", "evaluation", "dev"}
+    assert set(metadata("hg3").get_all("Provides-Extra") or []) >= {
+        "tracking",
+        "cluster",
+        "evaluation",
+        "private",
+        "dev",
+    }
 
 
 def test_presets_and_schemas_are_read_as_package_data() -> None:

@@ -51,7 +51,10 @@ def train_command(
         sys.exit(STOPPED)
     if last.get("total") and last["update"] < last["total"]:
         print(f"validation no longer improved: ended at {last['update']} of {last['total']} updates")
-    print(f"trained; run in {out}, loss curve in {out}/loss.png")
+    if "epsilon" in last:
+        print(f"spent an epsilon of {last['epsilon']:.4g}; losses are told nowhere, for they are not private")
+    curve = out / "loss.png"
+    print(f"trained; run in {out}" + (f", loss curve in {curve}" if curve.is_file() else ""))
 
 
 @group.command("describe")

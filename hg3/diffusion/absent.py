@@ -6,7 +6,6 @@ codes, and x_t then looks the same with and without a value: the column's flag a
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hg3.layout import Block
@@ -57,7 +56,8 @@ def _category(
     count = (one_hot * there[:, :, None]).sum(dim=(0, 3)) + 1.0  # one of each code more: none is impossible
     share = (count / count.sum(dim=1, keepdim=True))[None, :, :, None]
     code = (uniform[:, :, None] >= share.cumsum(dim=2)[:, :, :-1]).sum(dim=2)
-    drawn = F.one_hot(code, share.shape[2]).movedim(3, 2).float()
+    codes = torch.arange(share.shape[2], device=code.device)[:, None]
+    drawn = (code[:, :, None] == codes).float()  # not F.one_hot, which asks for values: vmap has none to give
     x_t = signal_t * (2.0 * drawn - 1.0) + noise_t * noise
     mean = 2.0 * torch.softmax(share.log() + 2.0 * signal_t * x_t / noise_t**2, dim=2) - 1.0
     return mean, (x_t - signal_t * mean) / noise_t

@@ -75,10 +75,32 @@ release holds none unless `report/` is here, and nothing is claimed without it.
 Synthetic is not the same as anonymous. The model learned from its training cohort and may repeat or closely
 imitate records of it, rare ones above all; checksums and this card say nothing of that risk. If the cohort
 was of real people, have the risk assessed before you share this further, and do not try to identify anyone.
-
+{privacy}
 ## Source and licence
 
 {source}
+"""
+
+
+DIFFERENTIAL_PRIVACY = """
+## Differential privacy
+
+The model was trained with differential privacy: **epsilon {epsilon}, delta {said[delta]:.2g}**. What it
+protects is {said[unit]}.
+Whatever anyone concludes from this release about a patient would have been as likely without that patient's record,
+up to a factor of exp(epsilon), but for a probability of about delta. One record exchanged for another counts twice.
+
+**Covered** is all that this release holds: it follows from the schema and the weights alone, and however many
+releases are made of one training, they cost nothing more.
+
+- Mechanism: {said[made_updates]:,} of {said[updates]:,} planned updates by DP-SGD; each takes every one of
+  {said[patients]:,} training patients with probability {said[sample_rate]:.4g}, cuts the gradient of each to a length
+  of {said[clip]:g} and adds Gaussian noise of {said[noise_multiplier]:.4g} times that
+- Accounted by {said[accountant]}; asked for was an epsilon of {said[asked]:g}
+
+**Not covered**, so to be judged by itself:
+
+{outside}
 """
 
 
@@ -163,6 +185,7 @@ def card(schema: TableSchema, manifest: dict[str, Any]) -> str:
         acceptance=_acceptance(manifest),
         version=manifest["versions"]["hg3"],
         columns=_columns(schema),
+        privacy=_differential_privacy(manifest.get("privacy")),
         source=_source(schema),
         manifest=manifest,
     )
@@ -198,6 +221,16 @@ def _acceptance(manifest: dict[str, Any]) -> str:
         return ""
     share = patients / guardrail["attempts"]
     return f"- Range filter: {patients:,} of {guardrail['attempts']:,} sampled patients were accepted ({share:.1%})\n"
+
+
+def _differential_privacy(said: dict[str, Any] | None) -> str:
+    """Return the card's section on a private training, empty of any other; epsilon is rounded up."""
+    if said is None:
+        return ""
+    outside = "\n".join(f"- {_line(sentence)}" for sentence in said["outside"])
+    return DIFFERENTIAL_PRIVACY.format(
+        said=said, epsilon=f"{math.ceil(1000 * said['epsilon']) / 1000:g}", outside=outside
+    )
 
 
 def _columns(schema: TableSchema) -> str:

@@ -72,6 +72,30 @@ class _Guardrail(BaseModel):
     rules: list[_Rule] = []
 
 
+class _Privacy(BaseModel):
+    """What a private training says of itself, as far as it is shown; see `hg3.training.budget.Budget`."""
+
+    epsilon: float = Field(ge=0, allow_inf_nan=False)
+    asked: float = Field(gt=0, allow_inf_nan=False)
+    delta: float = Field(gt=0, lt=1)
+    clip: float = Field(gt=0, allow_inf_nan=False)
+    noise_multiplier: float = Field(gt=0, allow_inf_nan=False)
+    sample_rate: float = Field(gt=0, le=1)
+    batch: int = Field(ge=1)
+    updates: int = Field(ge=1)
+    made_updates: int = Field(ge=0)
+    patients: int = Field(ge=1)
+    accountant: str
+    unit: str
+    outside: list[str]
+
+    @model_validator(mode="after")
+    def _no_more_than_planned(self) -> Self:
+        if self.epsilon > self.asked or self.made_updates > self.updates:
+            raise ValueError("spends more than was asked for")
+        return self
+
+
 class _Manifest(BaseModel):
     """A manifest, as far as it is read; whether it speaks the truth is for verify to find out."""
 
@@ -96,6 +120,7 @@ class _Manifest(BaseModel):
     precision: Literal["float32", "bfloat16", "float16"]
     implementation: str
     compile: str
+    privacy: _Privacy | None = None
     mixed: list[dict[str, Any]]
     parts: list[_Part] = Field(min_length=1)
 

@@ -19,7 +19,15 @@ from hg3.release.manifest import FORMAT
 from hg3.sampling.compiled import check_choice, compile_network, compiler
 from hg3.sampling.generate import BLOCK_PATIENTS, Sampler
 from hg3.sampling.solvers import SamplerTable, sampler_table
-from hg3.training.checkpoint import Recipe, best_checkpoint, checkpoint_hash, read_recipe, read_tensors
+from hg3.training.budget import privacy_statement
+from hg3.training.checkpoint import (
+    Recipe,
+    best_checkpoint,
+    checkpoint_hash,
+    read_recipe,
+    read_state,
+    read_tensors,
+)
 from hg3.training.device import device_model, resolve_precision
 
 PART_BLOCKS = 8  # blocks a Parquet part: 2,048 patients
@@ -29,13 +37,17 @@ ENVIRONMENT = ("versions", "device", "precision", "implementation", "compile")  
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint opened for sampling; `compile` says how its network is compiled, with what, or is "none"."""
+    """A checkpoint opened for sampling; `compile` says how its network is compiled, with what, or is "none".
+
+    privacy : what a private training says of itself, see `hg3.training.budget.Budget.statement`; None of any other.
+    """
 
     checkpoint: Path
     recipe: Recipe
     network: torch.nn.Module
     device: torch.device
     compile: str = "none"
+    privacy: dict[str, Any] | None = None
 
     def table(self, solver: str, steps: int, eta: float | None) -> SamplerTable:
         """Return the sampler's table on the checkpoint's own schedule."""
@@ -86,9 +98,10 @@ def open_source(run: Path, device: torch.device, compile: str = "none") -> Sourc
         raise ReleaseError(f"{checkpoint} holds weights of another network than its config.toml; restore it") from None
     network = network.to(device).eval()
     check_choice(compile, recipe.preset.sampling.range_filter)
+    privacy = privacy_statement(read_state(checkpoint), recipe.preset)
     if compile == "none":
-        return Source(checkpoint, recipe, network, device)
-    return Source(checkpoint, recipe, compile_network(network), device, f"{compile}, {compiler(device)}")
+        return Source(checkpoint, recipe, network, device, privacy=privacy)
+    return Source(checkpoint, recipe, compile_network(network), device, f"{compile}, {compiler(device)}", privacy)
 
 
 def make_plan(source: Source, asked: Request) -> dict[str, Any]:
@@ -136,6 +149,7 @@ def make_plan(source: Source, asked: Request) -> dict[str, Any]:
         },
         "block": asked.block_patients,
         "part_blocks": asked.part_blocks,
+        **({} if source.privacy is None else {"privacy": source.privacy}),
         **environment(source),
     }
 

@@ -123,7 +123,7 @@ def fit_encoder(cohort: Cohort, train: np.ndarray, scaling: str = "standard") ->
     return Encoder(schema, tuple(fitted), layout), warnings
 
 
-def _category(name: str, width: int) -> Block:
+def category_block(name: str, width: int) -> Block:
     """Return a category's block, not placed yet."""
     return Block(name, "category", 0, width)
 
@@ -143,7 +143,7 @@ def _fit_column(
     else:
         fitted, blocks, warning = _fit_category_column(cohort, column, rows)
     if fitted.flagged:
-        blocks.append(_category(column.name + OBSERVED_SUFFIX, 2))
+        blocks.append(category_block(column.name + OBSERVED_SUFFIX, 2))
     if fitted.constant is not None and np.ptp(cohort.values[column.name][observed]):
         warning = warning or (
             f"column {column.name!r} has one value only among the training patients; it is kept as a constant"
@@ -182,7 +182,7 @@ def _fit_category_column(
     occurring = tuple(codes[i] for i in np.unique(index) if codes[i] in categories)
     if len(occurring) == 1:
         return FittedColumn(column, None, categories, occurring[0], flagged, occurring), [], None
-    blocks = [_category(column.name, len(categories))]
+    blocks = [category_block(column.name, len(categories))]
     return FittedColumn(column, None, categories, None, flagged, occurring), blocks, None
 
 
@@ -195,9 +195,9 @@ def _record_blocks(cohort: Cohort) -> list[Block]:
     inside = np.arange(cohort.schema.length) < lengths[:, None]
     blocks = []
     if (lengths != cohort.schema.length).any():
-        blocks.append(_category(CONTINUES, 2))
+        blocks.append(category_block(CONTINUES, 2))
     if (inside & ~present).any():
-        blocks.append(_category(PRESENT, 2))
+        blocks.append(category_block(PRESENT, 2))
     return blocks
 
 

@@ -192,7 +192,7 @@ def best_checkpoint(run: Path) -> Path:
     found = checkpoints(run)
     if not found:
         raise RunError(f"{run} has no checkpoint yet; train it first (hg3 train TABLE --out {run} --resume)")
-    if read_recipe(found[-1]).preset.training.keep == "last":
+    if read_recipe(found[-1]).preset.keeps_last:
         read_state(found[-1])
         return found[-1]
     return min(found, key=lambda path: read_state(path)["validation"])  # of equals, the oldest

@@ -13,6 +13,7 @@ from hg3.errors import SchemaError
 from hg3.layout import Block, Layout, chained
 from hg3.table.column import Column
 from hg3.table.schema import OBSERVED_SUFFIX, TableSchema, load_schema
+from hg3.table.schema_encoding import encoder_of_schema
 from hg3.training.checkpoint import make_network
 
 
@@ -20,15 +21,18 @@ def describe_model(preset: str | Path, schema: str | Path, changes: dict[str, st
     """Return parameters, channels, and length and shape after every stage of one forward pass of one patient.
 
     The channels are those of a table in which every code occurs and all records are complete; a table with gaps or
-    with records of different lengths adds two channels for each.
+    with records of different lengths adds two channels for each. Those of a private training follow from the schema.
 
     Raises
     ------
     SchemaError
-        If a column's categories are left to the training data.
+        If a column's categories are left to the training data, or, in a private training, anything is.
     """
     loaded, table = load_preset(preset, changes), load_schema(schema)
-    layout = layout_of(table)
+    if loaded.privacy is None:
+        layout = layout_of(table)
+    else:
+        layout = encoder_of_schema(table, loaded.encoding.scaling, loaded.privacy.complete)[0].layout
     network = make_network(layout, loaded)
     return {
         "preset": loaded.name,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -68,16 +68,17 @@ class Trainer:
     seed: int
     device: torch.device
     progress: Progress = field(default_factory=Progress)
+    validates: ClassVar[bool] = True  # whether a validation loss decides when to stop and which weights are kept
 
     def __post_init__(self) -> None:
-        config = self.recipe.preset.training
+        config, private = self.recipe.preset.training, self.recipe.preset.privacy is not None
         torch.manual_seed(self.seed)
         self.model = self.recipe.build_network().to(self.device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.precision = resolve_precision(config.precision, self.device)
+        self.precision = resolve_precision("float32" if private else config.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
         self.schedule = self.recipe.build_schedule()
 
@@ -85,10 +86,7 @@ class Trainer:
         """Make one update and return its loss, gradient norm and learning rate; skip it if the loss is not finite."""
         update, config = self.progress.update, self.recipe.preset.training
         batch = self.train.select(self._batch_index(update), self.device)
-        total = self.progress.total if config.decay == "cosine" else None
-        rate = learning_rate(update, config.learning_rate, config.warmup, total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._set_learning_rate()
         loss = self._loss(self.model, batch, generator_for(self.device, self.seed, update))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -97,7 +95,7 @@ class Trainer:
         finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
         if finite:
             self.scaler.step(self.optimizer)
-            self._average(min(config.ema, (1 + update) / (10 + update)))
+            self._average(update)
         self.scaler.update()
         self._count(finite)
         return {"loss": float(loss.detach()), "gradient_norm": float(norm), "learning_rate": rate}
@@ -120,6 +118,7 @@ class Trainer:
             "precision": self.precision,
             "torch": torch.__version__,
             "scaler": self.scaler.state_dict(),
+            **self._more_state(),
         }
         model, ema = self.model.state_dict(), self.ema.state_dict()
         return save_checkpoint(folder, self.recipe, model, ema, self._optimizer_tensors(), state)
@@ -149,6 +148,10 @@ class Trainer:
             if state[key] != value
         ]
 
+    def _more_state(self) -> dict[str, Any]:
+        """Return what else a checkpoint says of a training of another kind."""
+        return {}
+
     def _loss(self, model: torch.nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         preset, layout, schedule = self.recipe.preset, self.recipe.encoder.layout, self.schedule
         with autocast(self.precision, self.device):
@@ -168,7 +171,17 @@ class Trainer:
         order = np.random.default_rng([self.seed, epoch]).permutation(n)
         return torch.from_numpy(order[place * size : (place + 1) * size])
 
-    def _average(self, decay: float) -> None:
+    def _set_learning_rate(self) -> float:
+        """Give the optimiser the rate of this update, and return it."""
+        config = self.recipe.preset.training
+        total = self.progress.total if config.decay == "cosine" else None
+        rate = learning_rate(self.progress.update, config.learning_rate, config.warmup, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _average(self, update: int) -> None:
+        decay = min(self.recipe.preset.training.ema, (1 + update) / (10 + update))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1.0 - decay)
 
@@ -243,13 +256,14 @@ def run_updates(
         entry = trainer.step()
         if progress.update == first + UNTIMED_UPDATES:
             timed = time.perf_counter()
-        if progress.update % config.validate_every == 0 or progress.update == progress.total:
+        is_last = progress.update == progress.total
+        if trainer.validates and (is_last or progress.update % config.validate_every == 0):
             entry["validation"] = _validate_and_save(trainer, folder)
-        elif progress.update % config.checkpoint_every == 0:
+        elif is_last or progress.update % config.checkpoint_every == 0:
             trainer.save_if_sound(folder)
             prune(folder.parent)
         report({"update": progress.update, "total": progress.total, "skipped": progress.skipped, **entry})
-    if not math.isfinite(progress.best_validation):
+    if trainer.validates and not math.isfinite(progress.best_validation):
         raise TrainingError(
             f"no validation loss was finite in {progress.update} updates, so nothing was learnt; "
             "train with a lower training.learning_rate or in float32"

@@ -1,11 +1,8 @@
 """The verb train: a table becomes a run folder."""
 
-import json
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,21 +18,30 @@ from hg3.table.checks import checked_cohort
 from hg3.table.cohort import Cohort
 from hg3.table.encoding import Encoded, encode, fit_encoder
 from hg3.table.read import read_table
-from hg3.table.schema import load_schema
+from hg3.table.schema import TableSchema, load_schema
+from hg3.table.schema_encoding import check_complete, check_says_all, encoder_of_schema
 from hg3.table.split import Split, split_from_dict, split_patients
+from hg3.training.budget import Budget, planned_budget, resumed_budget
 from hg3.training.checkpoint import Recipe, check_is_run, checkpoints, read_recipe, read_state
 from hg3.training.curve import draw_loss_curve
 from hg3.training.device import default_device
-from hg3.training.loop import LOG_EVERY, VALIDATION_PATIENTS, Progress, Trainer, run_updates
+from hg3.training.loop import VALIDATION_PATIENTS, Trainer, run_updates
+from hg3.training.metrics import Metrics
+from hg3.training.private import PrivateTrainer
+from hg3.training.signals import stop_on_signals
 
 FORMAT = 1
 DEVICE_SHARE = 0.5  # of the free device memory that the data may take; the rest is for training
-PRIVATE_FILES = {
+HELD_FILES = {
     "split.json": "the ids of the patients, by part, and the path of their table",
     "encoder.json": "quantiles, constants and ranges of real columns, and which codes occur",
     "metrics.jsonl": "losses on these patients",
     "loss.png": "the same as a curve",
     "checkpoints/": "weights trained on these patients",
+}
+HELD_FILES_UNDER_PRIVACY = {
+    "split.json": HELD_FILES["split.json"],
+    "checkpoints/": "weights trained on these patients under differential privacy, as their state.json says",
 }
 LARGEST_SEED = 2**63 - 1
 
@@ -51,6 +57,11 @@ class Prepared:
     table: dict[str, str]
     cohort: Cohort
     encoded: Encoded
+
+    @property
+    def n_train(self) -> int:
+        """How many patients are learnt from."""
+        return int(self.split.train.sum())
 
 
 def train(
@@ -91,14 +102,16 @@ def train(
             disk.remove_temporaries(out)
             _refuse_other_run(out, schema, preset, seed)
             prepared = _prepare_resumed(table, out, changes or {})
-            trainer = make_trainer(prepared, read_split(out)["seed"], default_device())
+            budget = resumed_budget(prepared.recipe.preset, prepared.n_train, updates, _last_state(out))
+            trainer = make_trainer(prepared, read_split(out)["seed"], default_device(), budget)
             return _train(out, trainer, updates, minutes, report, warn)
     if updates is None and minutes is None:
         raise ConfigError("give one of updates and minutes: how long shall the training be?")
     _check_free(out)
     seed = seed or 0
     prepared = _prepare(table, schema, load_preset(preset or "hg3", changes), seed, warn)
-    trainer = make_trainer(prepared, seed, default_device())
+    budget = planned_budget(prepared.recipe.preset, prepared.n_train, updates)
+    trainer = make_trainer(prepared, seed, default_device(), budget)
     _make_run(out, prepared, seed)
     with disk.lock(out / ".lock", "run folder"):
         return _train(out, trainer, updates, minutes, report, warn)
@@ -126,14 +139,32 @@ def _prepare(
     if schema is None:
         raise ConfigError("a fresh run needs a schema: a shipped name or the path of one")
     loaded, place = load_schema(schema), _written_path(table)
-    cohort, warnings = checked_cohort(read_table(table, loaded), loaded)
+    cohort, warnings = _checked(table, loaded, preset)
     split = split_patients(cohort.n_patients, seed)
     check_batch(int(split.train.sum()), preset)
-    encoder, more = fit_encoder(cohort, split.train, preset.encoding.scaling)
+    if preset.privacy is None:
+        encoder, more = fit_encoder(cohort, split.train, preset.encoding.scaling)
+    else:
+        encoder, more = encoder_of_schema(loaded, preset.encoding.scaling, preset.privacy.complete)
     for sentence in (*warnings, *more):
         warn(sentence)
     source = {"path": place, "sha256": disk.sha256_of(table)}
     return Prepared(Recipe(preset, loaded, encoder), split, source, cohort, encode(cohort, encoder))
+
+
+def _checked(table: Path, schema: TableSchema, preset: Preset) -> tuple[Cohort, list[str]]:
+    """Return the checked cohort and the warnings.
+
+    In a private training a column that no patient has a value of is no reason to refuse, for one more patient may
+    have one; and nothing is told of the table, whose warnings hold counts that have no noise.
+    """
+    if preset.privacy is None:
+        return checked_cohort(read_table(table, schema), schema)
+    check_says_all(schema)
+    cohort, _ = checked_cohort(read_table(table, schema), schema, to_learn_from=False)
+    if preset.privacy.complete:
+        check_complete(cohort)
+    return cohort, []
 
 
 def _written_path(table: Path) -> str:
@@ -175,10 +206,16 @@ def _prepare_resumed(table: Path, out: Path, changes: dict[str, str]) -> Prepare
     content, sha256 = read_split(out), disk.sha256_of(table)
     if content["table"]["sha256"] != sha256:
         raise RunError(f"{table} is not the table that {out} was made from: its SHA-256 differs; give that one")
-    cohort, _ = checked_cohort(read_table(table, recipe.schema), recipe.schema)
+    cohort, _ = _checked(table, recipe.schema, recipe.preset)
     split = split_from_dict(content["patients"], cohort.patients)
     check_batch(int(split.train.sum()), recipe.preset)
     return Prepared(recipe, split, content["table"], cohort, encode(cohort, recipe.encoder))
+
+
+def _last_state(run: Path) -> dict[str, Any] | None:
+    """Return state.json of the last checkpoint of a run, if there is one."""
+    found = checkpoints(run)
+    return read_state(found[-1]) if found else None
 
 
 def _recipe_of(run: Path) -> Recipe:
@@ -219,7 +256,8 @@ def _make_run(out: Path, prepared: Prepared, seed: int) -> None:
         prepared.recipe.write(temporary)
         patients = prepared.split.to_dict(prepared.cohort.patients)
         disk.write_json(temporary / "split.json", {**split, "patients": patients})
-        disk.write_json(temporary / "private.json", PRIVATE_FILES)
+        private = prepared.recipe.preset.privacy is not None
+        disk.write_json(temporary / "private.json", HELD_FILES_UNDER_PRIVACY if private else HELD_FILES)
 
 
 def _train(
@@ -238,26 +276,34 @@ def _train(
         raise ConfigError(f"{out} has made {trainer.progress.update} updates already and {updates} were asked for")
     if trainer.progress.total is None and updates is None and minutes is None:
         raise ConfigError(f"{out} has no checkpoint that fixes its length; give updates or minutes")
-    with closing(Metrics(out / "metrics.jsonl", trainer.progress)) as metrics, _stop_on_signals() as stopped:
+    with closing(Metrics(out / "metrics.jsonl", trainer.progress)) as metrics, stop_on_signals() as stopped:
 
         def tell(entry: dict[str, Any]) -> None:
             metrics.add(entry)
             report(entry)
 
         finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped)
-    draw_loss_curve(out / "metrics.jsonl", out / "loss.png")
+    if trainer.validates:
+        draw_loss_curve(out / "metrics.jsonl", out / "loss.png")
     return finished
 
 
-def make_trainer(prepared: Prepared, seed: int, device: torch.device) -> Trainer:
-    """Return a trainer with the training and validation patients as tensors, on `device` if they fit."""
+def make_trainer(prepared: Prepared, seed: int, device: torch.device, budget: Budget | None = None) -> Trainer:
+    """Return a trainer with the training and validation patients as tensors, on `device` if they fit.
+
+    budget : of a private training, which gets no validation patients.
+    """
+    assert (budget is None) == (prepared.recipe.preset.privacy is None)
     length = prepared.recipe.network_length
     train_part = _batch(prepared.encoded, prepared.split.train, length)
     validation = _batch(prepared.encoded, prepared.split.validation, length)
-    first = torch.arange(min(len(validation), VALIDATION_PATIENTS))
+    first = torch.arange(min(len(validation), VALIDATION_PATIENTS if budget is None else 0))
     place = device if _fits(train_part, device) else torch.device("cpu")
     everyone = torch.arange(len(train_part))
-    return Trainer(prepared.recipe, train_part.select(everyone, place), validation.select(first, device), seed, device)
+    parts = train_part.select(everyone, place), validation.select(first, device)
+    if budget is None:
+        return Trainer(prepared.recipe, *parts, seed, device)
+    return PrivateTrainer(prepared.recipe, *parts, seed, device, budget=budget)
 
 
 def _batch(encoded: Encoded, patients: Any, length: int) -> Batch:
@@ -272,44 +318,3 @@ def _fits(batch: Batch, device: torch.device) -> bool:
         return True
     size = sum(t.numel() * t.element_size() for t in vars(batch).values())
     return size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
-
-
-class Metrics:
-    """metrics.jsonl: one line every tenth update and at each validation; a resume drops what it will repeat."""
-
-    def __init__(self, path: Path, progress: Progress) -> None:
-        kept = [line for line in _lines(path) if json.loads(line)["update"] <= progress.update]
-        disk.write_text(path, "".join(line + "\n" for line in kept))
-        self.file = path.open("a", encoding="utf-8")
-
-    def add(self, entry: dict[str, Any]) -> None:
-        if entry["update"] % LOG_EVERY == 0 or "validation" in entry:
-            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
-            self.file.write(json.dumps(finite) + "\n")
-            self.file.flush()
-
-    def close(self) -> None:
-        self.file.close()
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the whole lines of a file that a kill may have cut within its last one."""
-    if not path.is_file():
-        return []
-    whole = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [line for line in whole if line.startswith("{") and line.endswith("}")]
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT, SIGTERM and SIGUSR1 into a flag that the loop looks at between updates."""
-    caught: list[int] = []
-    previous = {}
-    if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            previous[number] = signal.signal(number, lambda n, _: caught.append(n))
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

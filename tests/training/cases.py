@@ -13,9 +13,12 @@ from hg3.disk import sha256_of
 from hg3.table.checks import checked_cohort
 from hg3.table.encoding import encode, fit_encoder
 from hg3.table.schema import TableSchema
+from hg3.table.schema_encoding import encoder_of_schema
 from hg3.table.split import split_patients
+from hg3.training.budget import Budget
 from hg3.training.checkpoint import TENSOR_FILES, Recipe
 from hg3.training.loop import Trainer
+from hg3.training.private import PrivateTrainer
 from hg3.training.run import Prepared, make_trainer, train
 from tests.table.cases import make_schema, make_table, tiny_columns
 
@@ -69,6 +72,35 @@ def make_tiny_trainer(changes: dict[str, str] | None = None, seed: int = 0) -> T
     recipe = Recipe(load_preset("hg3", TINY | (changes or {})), cohort.schema, encoder)
     prepared = Prepared(recipe, split, {}, cohort, encode(cohort, encoder))
     return make_trainer(prepared, seed, torch.device("cpu"))
+
+
+def private_columns() -> list[dict[str, Any]]:
+    """Return the tiny columns with the bounds that a private training wants of all reals."""
+    return [column | ({"bounds": [100.0, 220.0]} if column["name"] == "height" else {}) for column in tiny_columns()]
+
+
+def make_private_inputs(folder: Path, seed: int = 0) -> Inputs:
+    """Write a tiny table of that seed, and its schema with bounds, into `folder`."""
+    folder.mkdir(exist_ok=True)
+    return make_inputs(folder, make_table(N_PATIENTS, seed=seed), make_schema(private_columns(), name="tiny"))
+
+
+def make_private_trainer(changes: dict[str, str] | None = None, seed: int = 0, **budget: Any) -> PrivateTrainer:
+    """Return a private trainer on the tiny table without a run folder; its budget needs no accountant.
+
+    budget : what to change of it.
+    """
+    schema = make_schema(private_columns(), name="tiny")
+    cohort, _ = checked_cohort(make_table(N_PATIENTS), schema)
+    split = split_patients(cohort.n_patients, 0)
+    encoder, _ = encoder_of_schema(schema)
+    recipe = Recipe(load_preset("hg3", TINY | {"privacy.epsilon": "8"} | (changes or {})), schema, encoder)
+    prepared = Prepared(recipe, split, {}, cohort, encode(cohort, encoder))
+    plan: dict[str, Any] = {"asked": 8.0, "delta": 1e-3, "clip": 1.0, "noise_multiplier": 1.0, "batch": 8}
+    plan |= {"sample_rate": 8 / 24, "updates": UPDATES, "patients": 24}
+    made = make_trainer(prepared, seed, torch.device("cpu"), Budget(**plan | budget))
+    assert isinstance(made, PrivateTrainer)
+    return made
 
 
 def make_run_folder(trainer: Trainer, run: Path) -> Path:

@@ -36,6 +36,16 @@ def test_channels_of_the_default() -> None:
         assert sum(c["width"] for c in channels) == total
 
 
+@pytest.mark.parametrize(("complete", "shape_channels"), [("false", 4), ("true", 0)])
+def test_channels_of_a_private_training_follow_from_the_schema(
+    complete: str, shape_channels: int, tmp_path: Path
+) -> None:
+    found = describe_model("hg3-private", "art-hiv-v2", {"privacy.complete": complete})
+    assert found["dynamic_channels"] == 3 + 22 + 6 + shape_channels  # a record's end and its gaps, two each
+    with pytest.raises(SchemaError, match="'height' has no finite bounds"):
+        describe_model("hg3-private", make_inputs(tmp_path).schema)
+
+
 def test_it_is_the_network_that_is_trained(tmp_path: Path) -> None:
     columns = [*tiny_columns(), {"name": "site", "kind": "categorical", "categories": ["only"]}]
     schema = make_schema(columns, name="tiny")

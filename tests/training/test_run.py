@@ -18,7 +18,8 @@ import pytest
 from hg3.disk import TEMPORARY_PREFIX, read_json, sha256_of, write_json
 from hg3.errors import ConfigError, Hg3Error, RunError, SchemaError, TableError, TrainingError
 from hg3.training.checkpoint import checkpoints, read_recipe, read_state
-from hg3.training.run import Metrics, read_split, train
+from hg3.training.metrics import Metrics
+from hg3.training.run import read_split, train
 from tests.table.cases import make_schema, make_table, tiny_columns
 from tests.training.cases import N_PATIENTS, UPDATES, Inputs, make_inputs, tiny_train, weight_hashes
 
