@@ -10,6 +10,7 @@ import torch
 
 from hg3.errors import MissingLibraryError
 
+PACKAGES = {"sklearn": "scikit-learn"}  # where a package is not called as what it installs
 FOLDS = 5
 SMALLEST_LEAF = 10  # patients; a leaf of fewer is noise, and a table of fewer than twice as many is not split at all
 TREES, LEAVES = 60, 15  # small, as tables of a few hundred patients are
@@ -29,8 +30,9 @@ def library(module: str) -> Any:
         name = module.split(".")[0]
         if (error.name or "").split(".")[0] != name:
             raise  # the library is there and broken: let it surface
+        package = PACKAGES.get(name, name)
         raise MissingLibraryError(
-            f"{name} is not installed, and this part of an evaluation needs it; install hg3[evaluation]"
+            f"{package} is not installed, and this part of an evaluation needs it; install hg3[evaluation]"
         ) from None
 
 

@@ -13,7 +13,7 @@ from hg3.evaluation.learners import area_under_curve, boosted_log_odds, folds, l
 def test_a_missing_library_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.delitem(sys.modules, "sklearn.cluster", raising=False)
-    with pytest.raises(MissingLibraryError, match=r"^sklearn is not installed.*install hg3\[evaluation\]$") as told:
+    with pytest.raises(MissingLibraryError, match=r"^scikit-learn is not .*install hg3\[evaluation\]$") as told:
         library("sklearn.cluster")
     assert isinstance(told.value, Hg3Error) and isinstance(told.value, ImportError)
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from hg3.errors import ConfigError
+from hg3.errors import MissingLibraryError
 from hg3.evaluation.draws import Parts, make_draws
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.utility import learning
@@ -70,5 +70,5 @@ def test_a_library_that_is_not_installed(library: str, package: str, measures, m
     for name in [name for name in sys.modules if name.split(".")[0] == library]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ConfigError, match=f"utility takes {package}, which is not installed; install hg3 with its"):
+    with pytest.raises(MissingLibraryError, match=f"^{package} is not installed"):
         measures(PANELS, DRAWS)
