@@ -555,14 +555,16 @@ def test_examples_work_one_after_the_other(command: Command, tmp_path: Path, mon
         ("train",): ["--updates", 2, *options({**runs.TINY, "schedule.steps": "50"})],
         ("generate",): ["--patients", 12, "--steps", 3],
     }
-    order = [("cohort", "simulate"), ("schema", "check"), ("model", "describe"), ("train",), ("generate",)]
+    order = [("cohort", "simulate"), ("schema", "check"), ("model", "describe")]
+    order += [("train",), ("generate",), ("evaluate",)]
     rest = [words for words in leaves() if words not in (*order, ("demo",), ("cohort", "fetch"))]
     for words in (*order, *sorted(rest, reverse=True)):
         ended = command(*example_arguments(command, words), *small.get(words, []))
-        assert ended.code == 0, (words, ended)
+        failed = 3 if words == ("release", "certify") else 0  # no release of a network that learned twice passes
+        assert ended.code == failed, (words, ended)
         assert "Traceback" not in ended.err
         assert ended.out
-    made = ["art.csv.gz", "cohort.parquet", "releases", "runs", "schema.toml"]
+    made = ["art.csv.gz", "cohort.parquet", "releases", "reports", "runs", "schema.toml"]
     assert sorted(path.name for path in tmp_path.iterdir()) == made
 
 

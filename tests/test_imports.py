@@ -125,7 +125,7 @@ def test_every_name_is_its_function_however_often_it_is_asked_for() -> None:
 
 
 def test_unknown_name_is_told() -> None:
-    with pytest.raises(AttributeError, match="'hg3' has no attribute 'lode'; it has __version__, check, "):
+    with pytest.raises(AttributeError, match="'hg3' has no attribute 'lode'; it has __version__, certify_release, "):
         hg3.lode  # noqa: B018
 
 
