@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ from benchmarks import (
     generate,
     levers,
     presets,
+    private,
     published,
     real_table,
     reverse_step,
@@ -214,6 +216,23 @@ def test_training_is_measured_beside_the_published_one(tmp_path: Path, monkeypat
     assert found["ratio"] == pytest.approx(found["hg3"] / found["published"], abs=0.01)
     assert found["patients_per_s_by_batch"].keys() == {"8", "36"}
     assert all(times > 0 for times in found["levers"].values())
+
+
+def test_what_privacy_costs_is_measured_beside_the_usual_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("opacus")
+    sides = {name: side for name, side in private.SIDES.items() if name in ("not private", "epsilon 8")}
+    monkeypatch.setattr(private, "SIDES", sides)
+    sizes = ("--cohort", 60, "--width", 8, "--batch", 12, "--updates", 2, "--patients", 10)
+    found = call(private, monkeypatch, *sizes, "--work", tmp_path / "work", "--json", tmp_path / "private.json")
+    usual, noised = found["results"]["not private"], found["results"]["epsilon 8"]
+    assert "epsilon" not in usual and 7.9 < noised["epsilon"] <= 8.0
+    assert noised["sample_rate"] == 12 / 36 and noised["noise_multiplier"] > 0.3
+    for result in (usual, noised):
+        assert result["mean"]["tv"] == pytest.approx(np.mean(list(result["tv"].values())), abs=1e-4)
+        assert result["mean"]["ks"] == pytest.approx(np.mean(list(result["ks"].values())), abs=1e-4)
+    assert found["updates"] == 2 and str(tmp_path) not in json.dumps(found)
 
 
 @pytest.mark.filterwarnings("ignore:the schedule ends at alpha_bar")
