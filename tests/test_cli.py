@@ -555,8 +555,8 @@ def test_examples_work_one_after_the_other(command: Command, tmp_path: Path, mon
         ("train",): ["--updates", 2, *options({**runs.TINY, "schedule.steps": "50"})],
         ("generate",): ["--patients", 12, "--steps", 3],
     }
-    order = [("cohort", "simulate"), ("schema", "check"), ("model", "describe")]
-    order += [("train",), ("generate",), ("evaluate",)]
+    begin = [("cohort", "simulate"), ("schema", "check"), ("model", "describe")]
+    order = [*begin, ("train",), ("generate",), ("evaluate",)]
     rest = [words for words in leaves() if words not in (*order, ("demo",), ("cohort", "fetch"))]
     for words in (*order, *sorted(rest, reverse=True)):
         ended = command(*example_arguments(command, words), *small.get(words, []))
