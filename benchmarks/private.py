@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hg3.release.compare import compare_release
 
+from benchmarks.compare import compare_release
 from benchmarks.machine import data, machine
 from hg3 import disk, generate, train
 from hg3.table.cohorts.art_hiv import simulate
@@ -49,7 +49,7 @@ def measure(
     train(table, work / "run", SCHEMA, preset, changes, updates)
     seconds = time.perf_counter() - started
     generate(work / "run", work / "release", patients)
-    scores = compare_release(work / "release", work / "run", work / "marginals.png")
+    scores = compare_release(work / "release", work / "run")
     privacy = read_state(checkpoints(work / "run")[-1]).get("privacy", {})
     spent = {key: privacy[key] for key in ("epsilon", "delta", "noise_multiplier", "sample_rate") if privacy}
     return {

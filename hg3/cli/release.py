@@ -113,7 +113,10 @@ def release_verify(
         print(f"{found.recomputed_patients} patients computed anew are equal: {found.recomputed_equal}")
     if found.certificate is not None:
         missed = [verdict["name"] for verdict in found.certificate["verdicts"] if verdict["state"] == "missed"]
-        print("certificate: passed" if found.certificate["passed"] else f"certificate: FAILED ({', '.join(missed)})")
+        whose = "hg3's own gates" if found.certificate["own_thresholds"] else "other gates than hg3's own"
+        unknown = len(found.certificate["not_judged"])
+        verdict = "passed" if found.certificate["passed"] else f"FAILED ({', '.join(missed) or 'not estimable'})"
+        print(f"certificate: {verdict}, by {whose}" + (f", {unknown} of them not judged" if unknown else ""))
 
 
 @group.command("certify")

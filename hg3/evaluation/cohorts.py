@@ -1,7 +1,7 @@
 """The tables that an evaluation compares, as cohorts of the release's schema."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -79,7 +79,8 @@ def given_cohorts(tables: Sequence[pd.DataFrame], schema: TableSchema) -> Compar
     """
     columns = tuple(_with_categories(column, tables) for column in schema.columns)
     whole = schema.model_copy(update={"columns": columns})
-    return Compared(*(checked_cohort(table.reset_index(drop=True), whole, to_learn_from=False)[0] for table in tables))
+    cohorts = (checked_cohort(table.reset_index(drop=True), whole, to_learn_from=False)[0] for table in tables)
+    return Compared(*(replace(cohort, schema=schema) for cohort in cohorts))  # which says that the codes are learned
 
 
 def _with_categories(column: Column, tables: Sequence[pd.DataFrame]) -> Column:

@@ -5,7 +5,7 @@ patients against the same held-out ones, so that the two differ by the release a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -30,6 +30,12 @@ class Parts(Generic[T]):
 
 U = TypeVar("U")
 Draws = Parts[np.ndarray]  # how often each patient is in each draw, float64, shapes (50, patients)
+
+
+def not_estimable(measured: "Measured") -> "Measured":
+    """Return the measure with NaN in every draw."""
+    unknown = np.full(len(measured.score), np.nan)
+    return replace(measured, score=unknown, ceiling=unknown)
 
 
 class Summary(Protocol):

@@ -30,6 +30,7 @@ class Gate(BaseModel):
     margin : the most that the score may be worse than the ceiling.
     limit : what the score itself must reach, at most or, where higher is better, at least.
     by : whether the interval is looked at, or the estimate alone, which few patients cannot hide behind.
+    optional : whether a release passes where the measure cannot be estimated, as there are too few patients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +42,7 @@ class Gate(BaseModel):
     margin: float | None = Field(default=None, allow_inf_nan=False)
     limit: float | None = Field(default=None, allow_inf_nan=False)
     by: Literal["interval", "estimate"] = "interval"
+    optional: bool = False
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
@@ -64,6 +66,7 @@ class Verdict:
     ----------
     score, ceiling, value : means over the draws of the mean, or of the worst, of all subjects.
     worst : the subject, or the measure, that is furthest from what is wanted; empty where there is only one.
+    left_out : the subjects that could not be estimated.
     """
 
     gate: Gate
@@ -74,10 +77,11 @@ class Verdict:
     state: State
     worst: str
     higher_is_better: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        return self.state in ("shown", "met")
+        return self.state in ("shown", "met") or (self.state == "not estimable" and self.gate.optional)
 
     def content(self) -> dict[str, Any]:
         """Return the verdict as JSON holds it."""
@@ -86,7 +90,9 @@ class Verdict:
         ends = [None if np.isnan(end) else round(end, 6) for end in self.interval]
         gate = self.gate.model_dump(exclude_none=True)
         told = {"interval": ends, "better": "higher" if self.higher_is_better else "lower"}
-        return {**gate, **known, **told, "state": self.state, "worst": self.worst}
+        return {**gate, **known, **told, "state": self.state, "worst": self.worst} | (
+            {"left_out": list(self.left_out)} if self.left_out else {}
+        )
 
 
 def load_gates(path: Path | None = None) -> Gates:
@@ -112,17 +118,29 @@ def load_gates(path: Path | None = None) -> Gates:
 
 
 def judge(gates: Gates, measures: Iterable[Measured]) -> list[Verdict]:
-    """Return what came of each gate that has a measure to look at."""
+    """Return what came of each gate that has a measure to look at.
+
+    Raises
+    ------
+    ConfigError
+        If a gate mixes measures of which higher is better with others.
+    """
     found = list(measures)
     chosen = ((gate, [m for m in found if m.name in gate.measures]) for gate in gates.gates)
     return [_verdict(gate, of_gate) for gate, of_gate in chosen if of_gate]
 
 
 def _verdict(gate: Gate, measures: list[Measured]) -> Verdict:
+    if len({m.higher_is_better for m in measures}) > 1:
+        raise ConfigError(
+            f"gate {gate.name!r} names measures of which higher is better and others; make two gates of it"
+        )
     sign = -1.0 if measures[0].higher_is_better else 1.0  # from here on lower is better
-    known = [m for m in measures if np.isfinite(m.score).all() and np.isfinite(m.ceiling).all()]
+    is_known = [bool(np.isfinite(m.score).all() and np.isfinite(m.ceiling).all()) for m in measures]
+    known = [m for m, yes in zip(measures, is_known, strict=True) if yes]
+    left_out = tuple(m.subject or m.name for m, yes in zip(measures, is_known, strict=True) if not yes)
     if not known:
-        return Verdict(gate, np.nan, np.nan, np.nan, (np.nan, np.nan), "not estimable", "", sign < 0)
+        return Verdict(gate, np.nan, np.nan, np.nan, (np.nan, np.nan), "not estimable", "", sign < 0, left_out)
     n_draws = min(len(m.score) for m in known)
     scores = np.stack([m.score[:n_draws] for m in known])
     ceilings = np.stack([m.ceiling[:n_draws] for m in known])
@@ -140,4 +158,4 @@ def _verdict(gate: Gate, measures: list[Measured]) -> Verdict:
     interval = (low, high) if sign > 0 else (-high, -low)
     furthest = known[int(np.argmax(looked_at.mean(axis=1)))]
     worst = (furthest.subject or furthest.name) if len(known) > 1 else ""
-    return Verdict(gate, score, ceiling, value, interval, state, worst, sign < 0)
+    return Verdict(gate, score, ceiling, value, interval, state, worst, sign < 0, left_out)

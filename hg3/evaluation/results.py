@@ -93,6 +93,8 @@ def measured_of(content: Mapping[str, Any]) -> Measured:
         If it did not write it.
     """
     score, ceiling = (np.array(content["draws"][key], float) for key in ("score", "ceiling"))  # null becomes NaN
+    if not len(score) or score.shape != ceiling.shape:
+        raise ValueError("a measure without draws, or with draws that are not paired")
     return Measured(content["measure"], content["subject"], score, ceiling, content["better"] == "higher")
 
 

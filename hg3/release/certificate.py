@@ -8,6 +8,7 @@ from hg3.errors import ReleaseError, RunError
 
 CERTIFICATE = "certificate.json"
 FORMAT = 1
+NEEDED = {"manifest_sha256", "verdicts", "not_judged", "own_thresholds", "passed"}
 
 
 def read_certificate(release: Path) -> dict[str, Any] | None:
@@ -27,6 +28,8 @@ def read_certificate(release: Path) -> dict[str, Any] | None:
         raise ReleaseError(str(error)) from None
     if not isinstance(content, dict) or content.get("seal") != disk.seal_of(content):
         raise ReleaseError(f"{path} is altered: its seal is not that of its content; certify the release anew")
+    if not isinstance(content.get("format"), int) or not content.keys() >= NEEDED:
+        raise ReleaseError(f"{path} is not as hg3 writes it; certify the release anew")
     if content["format"] > FORMAT:
         raise ReleaseError(f"{path} has format {content['format']} and this hg3 reads up to {FORMAT}; update hg3")
     if content["manifest_sha256"] != manifest_sum(release):

@@ -43,8 +43,10 @@ def certify_release(
         "hg3": __version__,
         "manifest_sha256": of_release,
         "metrics_sha256": disk.sha256_of(metrics),
+        "about": content["about"],
         "patients": content["patients"],
         "patients_in_a_draw": content["patients_in_a_draw"],
+        "own_thresholds": gates is None,
         "thresholds": thresholds.model_dump(mode="json", exclude_none=True),
         "verdicts": [verdict.content() for verdict in verdicts],
         "not_judged": not_judged(thresholds, verdicts),
@@ -69,8 +71,8 @@ def _judged(content: Any, gates: Gates, of_release: str, metrics: Path) -> list[
 
 
 def passed(verdicts: list[Verdict]) -> bool:
-    """Return whether something was judged and nothing missed."""
-    return any(verdict.passed for verdict in verdicts) and all(verdict.state != "missed" for verdict in verdicts)
+    """Return whether something was judged, nothing missed, and nothing beyond estimating but what is optional."""
+    return bool(verdicts) and all(verdict.passed for verdict in verdicts)
 
 
 def not_judged(gates: Gates, verdicts: list[Verdict]) -> list[str]:

@@ -1,23 +1,26 @@
 """The verb evaluate: a release, or any other table, beside real patients; the report and its numbers in a folder."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hg3 import disk
-from hg3.errors import ConfigError, RunError
+from hg3 import __version__, disk
+from hg3.errors import ConfigError, RunError, TableError
 from hg3.evaluation.cohorts import Compared, compared_cohorts, given_cohorts
 from hg3.evaluation.draws import Measured
 from hg3.evaluation.evaluate import Report, evaluate, panels_of
 from hg3.evaluation.gates import load_gates
 from hg3.evaluation.report import write_report
 from hg3.evaluation.results import Evaluation, Section
+from hg3.evaluation.suppression import FEWEST_PATIENTS
 from hg3.release.load import load
 from hg3.release.reading import open_release
 from hg3.table.read import read_table
 from hg3.table.schema import TableSchema, load_schema
+from hg3.training.checkpoint import best_checkpoint, checkpoint_hash
 
 METRICS = "metrics.json"
 
@@ -52,27 +55,65 @@ def evaluate_release(
     RunError
         If `out` is there and holds something else than a report.
     """
-    release, out = Path(release), Path(out)
+    release, out = Path(release), Path(out).resolve()
     _check_out(out)
     thresholds = load_gates(None if gates is None else Path(gates))
     if (run is None) == (train is None or holdout is None) or (run is not None and (train or holdout)):
         raise ConfigError("an evaluation takes --run, or --train and --holdout with --schema; give one of the two")
     real = None if train is None or holdout is None else (Path(train), Path(holdout))
     compared, about, further = _compared(release, None if run is None else Path(run), real, schema)
+    _check_patients(compared)
+    about = {**about, "hg3": __version__, "seed": seed}
     panels = panels_of(compared)
     found = evaluate(panels, thresholds, utility, seed, about, further, report)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with disk.atomic_folder(out.with_name(f"{out.name}.new")) as folder:
+    new = out.with_name(f".{out.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # of a call that was killed between its last two steps
+    with disk.atomic_folder(new) as folder:
         content = found.content()
         disk.write_json(folder / METRICS, {**content, "seal": disk.seal_of(content)})
         write_report(found, panels, folder)
-    disk.replace_folder(out.with_name(f"{out.name}.new"), out)
+    disk.replace_folder(new, out)
     return found
 
 
 def _check_out(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / METRICS).is_file())):
+    """Refuse a place that holds anything but a report, which is replaced."""
+    if out.is_dir() and (not any(out.iterdir()) or _is_report(out)):
+        return
+    if out.exists() or not out.name:
         raise RunError(f"{out} is there already and is not a report; remove it or choose another folder")
+
+
+def _is_report(out: Path) -> bool:
+    if {path.name for path in out.iterdir()} - {METRICS, "report.html", "figures"}:
+        return False
+    try:
+        content = disk.read_json(out / METRICS, "a report")
+    except RunError:
+        return False
+    return isinstance(content, dict) and content.get("seal") == disk.seal_of(content)
+
+
+def _check_patients(compared: Compared) -> None:
+    """Refuse groups that nobody could be hidden in, and patients who are in both.
+
+    Raises
+    ------
+    TableError
+        If there are fewer than ten of a group of real patients, or the same patients in both.
+    """
+    for name, cohort in (("training", compared.train), ("held-out", compared.holdout)):
+        if cohort.n_patients < FEWEST_PATIENTS:
+            raise TableError(
+                f"there are {cohort.n_patients} {name} patients, and a report of fewer than {FEWEST_PATIENTS} would "
+                "tell of each of them; hold out more, or give larger tables"
+            )
+    shared = np.intersect1d(compared.train.patients.astype(str), compared.holdout.patients.astype(str))
+    if len(shared):
+        raise TableError(
+            f"{len(shared)} patients are among the training patients and the held-out ones; give tables that share none"
+        )
 
 
 def _compared(
@@ -87,10 +128,16 @@ def _compared(
     about |= {"manifest_sha256": manifest_sum}
     further = [_of_manifest(opened.manifest)]
     if run is not None:
+        if checkpoint_hash(best_checkpoint(run)) != opened.manifest["checkpoint"]:
+            raise RunError(
+                f"{run} is not the run that made {release}, or it was trained on since; give the one that did"
+            )
+        about |= {"real": "the run's split", "split_sha256": disk.sha256_of(run / "split.json")}
         condition = {key: opened.manifest[key] for key in ("where", "balance")}
         return compared_cohorts(load(release), opened.schema, run, **condition), about, further
     assert real is not None
     loaded = opened.schema if schema is None else load_schema(schema)
+    about |= _of_files(real)
     return given_cohorts((load(release), *_tables(real, loaded)), loaded), about, further
 
 
@@ -100,8 +147,14 @@ def _of_tables(
     if real is None or schema is None:
         raise ConfigError(f"{table} is no release folder; a table is evaluated with --train, --holdout and --schema")
     loaded = load_schema(schema)
-    about = {"title": loaded.title or loaded.name, "schema": loaded.name}
+    about = {"title": loaded.title or loaded.name, "schema": loaded.name, **_of_files(real)}
     return given_cohorts(_tables((table, *real), loaded), loaded), about
+
+
+def _of_files(real: tuple[Path, Path]) -> dict[str, str]:
+    """Return what tells a reader that whoever evaluated chose the real patients, and which files they were."""
+    sums = {f"{part}_sha256": disk.sha256_of(path) for part, path in zip(("train", "holdout"), real, strict=True)}
+    return {"real": "tables given by hand", **sums}
 
 
 def _tables(paths: tuple[Path, ...], schema: TableSchema) -> list[pd.DataFrame]:

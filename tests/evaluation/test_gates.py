@@ -69,7 +69,15 @@ def test_what_cannot_be_estimated_does_not_pass() -> None:
     found = verdict([unknown])
     assert found.state == "not estimable" and not found.passed
     assert found.content()["value"] is None and found.content()["interval"] == [None, None]
-    assert verdict([unknown, Measured("TV", "", np.zeros(50), np.zeros(50))]).state == "shown"
+    assert verdict([unknown], optional=True).passed
+    partly = verdict([unknown, Measured("TV", "sex", np.zeros(50), np.zeros(50))])
+    assert partly.state == "shown" and partly.content()["left_out"] == ["TV"]
+
+
+def test_a_gate_of_measures_of_both_directions_is_refused() -> None:
+    both = [Measured("TV", "", np.zeros(50), np.zeros(50)), Measured("KS", "", np.zeros(50), np.ones(50), True)]
+    with pytest.raises(ConfigError, match="make two gates of it"):
+        judge(Gates(gates=(gate(measures=["TV", "KS"]),)), both)
 
 
 def test_a_gate_without_its_measure_is_left_out() -> None:

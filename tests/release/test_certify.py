@@ -69,6 +69,7 @@ def test_a_release_that_passes(folder: Path, command: Command) -> None:
     certificate = json.loads((release / "certificate.json").read_text())
     assert certificate["passed"] and certificate["thresholds"]["gates"][0]["limit"] == 1.0
     assert certificate["metrics_sha256"] == disk.sha256_of(folder / "report" / "metrics.json")
+    assert certificate["about"]["real"] == "the run's split" and certificate["about"]["seed"] == 0
     assert "certificate: passed" in command("release", "verify", release).out
 
 
@@ -152,7 +153,8 @@ def test_what_cannot_be_certified(harm: Callable[[Path], Any], what: str, folder
 
 def test_any_table_is_evaluated_beside_two_others(made: Path, tmp_path: Path, command: Command) -> None:
     for name, seed in (("made", 1), ("train", 2), ("holdout", 3)):
-        make_table(24, seed=seed).to_csv(tmp_path / f"{name}.csv", index=False)
+        table = make_table(24, seed=seed)
+        table.assign(id=table["id"] + 1000 * seed).to_csv(tmp_path / f"{name}.csv", index=False)
     real = ("--train", tmp_path / "train.csv", "--holdout", tmp_path / "holdout.csv")
     out = tmp_path / "report"
     ended = command("evaluate", tmp_path / "made.csv", *real, "--schema", made / "schema.toml", "--out", out)
@@ -161,7 +163,7 @@ def test_any_table_is_evaluated_beside_two_others(made: Path, tmp_path: Path, co
     assert content["patients"] == {"made": 24, "train": 24, "holdout": 24} and content["patients_in_a_draw"] == 12
     assert "manifest_sha256" not in content["about"]
     of_release = command("evaluate", made / "release", *real, "--out", out)  # a report is replaced by the next
-    assert of_release.code == 0 and "shares of categories" in of_release.out
+    assert of_release.code == 0 and "what the release must reach" in of_release.out
 
 
 def test_codes_that_a_schema_leaves_open_are_those_of_any_table() -> None:
@@ -169,6 +171,7 @@ def test_codes_that_a_schema_leaves_open_are_those_of_any_table() -> None:
     tables = [pd.DataFrame({"id": [1, 2], "month": 0, "drug": codes}) for codes in (["a", "b"], ["b", "c"], ["c", "d"])]
     compared = given_cohorts(tables, schema)
     assert compared.synthetic.categories == compared.holdout.categories == {"drug": ("a", "b", "c", "d")}
+    assert compared.holdout.schema.by_name["drug"].categories is None  # so that no rare one is called by its name
 
 
 @pytest.mark.parametrize(
@@ -178,13 +181,49 @@ def test_codes_that_a_schema_leaves_open_are_those_of_any_table() -> None:
         (["--train", "table.parquet"], "takes --run, or --train and --holdout"),
         (["--run", "run", "--train", "table.parquet", "--holdout", "table.parquet"], "give one of the two"),
         (["--run", "run", "--gates", "absent.toml"], "cannot be read as gates"),
-        (["--run", "nowhere"], "split.json"),
+        (["--run", "nowhere"], "is not a run of hg3"),
+        (
+            ["--train", "table.parquet", "--holdout", "table.parquet"],
+            "are among the training patients and the held-out",
+        ),
     ],
 )
 def test_arguments_that_do_not_go_together(given: list[str], what: str, made: Path, command: Command) -> None:
     paths = [word if word.startswith("--") else str(made / word) for word in given]
     ended = command("evaluate", made / "release", *paths, "--out", made / "refused")
     assert ended.code == 2 and what in ended.err and not (made / "refused").exists()
+
+
+def test_another_run_did_not_make_the_release(made: Path, tmp_path: Path, command: Command) -> None:
+    other = make_run(tmp_path, seed=1)
+    ended = command("evaluate", made / "release", "--run", other, "--out", tmp_path / "report")
+    assert ended.code == 2 and "is not the run that made" in ended.err and not (tmp_path / "report").exists()
+
+
+def test_fewer_than_ten_real_patients_are_not_told_of(made: Path, tmp_path: Path, command: Command) -> None:
+    for name, n, first in (("made", 24, 0), ("train", 24, 1000), ("holdout", 9, 2000)):
+        table = make_table(n, seed=first)
+        table.assign(id=table["id"] + first).to_csv(tmp_path / f"{name}.csv", index=False)
+    real = ("--train", tmp_path / "train.csv", "--holdout", tmp_path / "holdout.csv")
+    schema = ("--schema", made / "schema.toml")
+    ended = command("evaluate", tmp_path / "made.csv", *real, *schema, "--out", tmp_path / "report")
+    assert ended.code == 2 and "there are 9 held-out patients" in ended.err and not (tmp_path / "report").exists()
+
+
+def test_a_thesis_beside_a_report_is_left_alone(made: Path, folder: Path, command: Command) -> None:
+    (folder / "report" / "thesis.txt").write_text("years of work")
+    ended = command("evaluate", made / "release", "--run", made / "run", "--out", folder / "report")
+    assert ended.code == 2 and "is not a report" in ended.err
+    assert (folder / "report" / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_cannot_be_estimated_does_not_pass_unless_it_may(folder: Path, command: Command) -> None:
+    gate = '[[gates]]\nname = "few"\nquestion = "privacy"\nmeasures = ["membership TPR at 1% FPR, distance"]\n'
+    arguments = ("release", "certify", folder / "release", "--report", folder / "report", "--force", "--gates")
+    for optional, code in (("false", 3), ("true", 0)):
+        (folder / "gates.toml").write_text(f"{gate}margin = 0.0\noptional = {optional}\n")
+        assert command(*arguments, folder / "gates.toml").code == code
+    assert "by other gates than hg3's own" in command("release", "verify", folder / "release").out
 
 
 def test_a_folder_that_is_no_report_is_left_alone(made: Path, tmp_path: Path, command: Command) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from hg3.evaluation.draws import Draws, Measured, Parts, measure
+from hg3.evaluation.draws import Draws, Measured, Parts, measure, not_estimable
 from hg3.evaluation.panel import Panel, rows_first, scored
 from hg3.evaluation.summaries import (
     Events,
@@ -64,7 +64,13 @@ def differences(rows: Parts[Panel], column: Column, draws: Draws) -> Measured:
     record gets there.
     """
     steps = rows.each(lambda panel: np.diff(panel.row_values(column), axis=1))
-    return measure("row-to-row difference", column.name, ranked(steps), draws, kolmogorov_smirnov)
+    found = measure("row-to-row difference", column.name, ranked(steps), draws, kolmogorov_smirnov)
+    return found if _any_pair(steps.holdout) else not_estimable(found)
+
+
+def _any_pair(steps: np.ndarray) -> bool:
+    """Return whether any patient has a value on two rows that follow one another; few have of a rare laboratory."""
+    return not np.isnan(steps).all()
 
 
 def change_rate(rows: Parts[Panel], column: Column, draws: Draws) -> Measured:
@@ -128,7 +134,8 @@ def autocorrelations(panels: Parts[Panel], column: Column, draws: Draws) -> list
     scores, found = scored(panels, column), []
     for lag in (lag for lag in LAGS if lag < panels.holdout.schema.length):
         pairs = scores.each(partial(_lagged, lag=lag))
-        found.append(measure(f"autocorrelation, lag {lag}", column.name, pairs, draws, correlation_error))
+        of_lag = measure(f"autocorrelation, lag {lag}", column.name, pairs, draws, correlation_error)
+        found.append(of_lag if pairs.holdout.sums[:, 0].any() else not_estimable(of_lag))
     return found
 
 

@@ -131,7 +131,8 @@ def _n_bars(panels: Parts[Panel], column: Column) -> float:
 
 def _shares(panel: Panel, column: Column, n_codes: int) -> np.ndarray:
     values, patient = cells(panel, column)
-    return np.asarray(kept_counts(values.astype(np.int64), patient, n_codes) / max(len(values), 1))
+    kept = kept_counts(values.astype(np.int64), patient, n_codes)
+    return np.asarray(kept / max(kept.sum(), 1))  # of what is shown: the rest of the whole would tell what is not
 
 
 def _apart(real: np.ndarray, made: np.ndarray) -> float:

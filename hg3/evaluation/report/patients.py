@@ -20,9 +20,10 @@ def cells(panel: Panel, column: Column) -> tuple[np.ndarray, np.ndarray]:
 
 
 def missing_share(panel: Panel, column: Column) -> float:
-    """Return the share of rows, or patients if it is static, without a value."""
-    whole = panel.n_patients if column.static else panel.has_row.sum()
-    return float(1.0 - len(cells(panel, column)[0]) / max(whole, 1))
+    """Return the share of rows, or patients if it is static, without a value; 0 where fewer than ten lack one."""
+    rows = np.ones((panel.n_patients, 1), bool) if column.static else panel.has_row
+    lacks = rows & np.isnan(panel.values[column.name])
+    return float(lacks.sum() / max(rows.sum(), 1)) if lacks.any(axis=1).sum() >= FEWEST_PATIENTS else 0.0
 
 
 def quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
