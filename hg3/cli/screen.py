@@ -43,7 +43,7 @@ def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{round(value, 3) + 0.0:.3f}"  # no -0.000
 
 
 def _wanted(verdict: dict[str, Any]) -> str:
