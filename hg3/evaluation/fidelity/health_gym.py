@@ -7,7 +7,6 @@ of codes, which depends on the order that somebody gave them. `trends` and `pair
 """
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import combinations
 from operator import itemgetter
 
@@ -32,8 +31,6 @@ STATIC, TREND, CYCLE = (f"Health Gym {kind} correlation" for kind in ("static", 
 COLLAPSE = "mode collapse"
 CLIP = 0.999999  # as published: a correlation of 1 weighs atanh = 7.25 and not infinity
 FLAT = 1e-9  # of a column's deviation among real patients: a series that deviates less is constant
-FEWEST_PATIENTS = 10  # a subgroup of fewer real patients is not shown
-MISSING = "(missing)"
 
 
 def health_gym_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
@@ -153,38 +150,3 @@ def _subgroup(panel: Panel, columns: tuple[Column, ...]) -> np.ndarray:
     """Return the number of each patient's cell of the joint table, the last column's code running fastest, (N,)."""
     codes = [np.nan_to_num(panel.values[c.name][:, 0], nan=panel.n_codes(c)).astype(np.int64) for c in columns]
     return np.ravel_multi_index(codes, [panel.n_codes(column) + 1 for column in columns])
-
-
-def subgroup_shares(panels: Parts[Panel]) -> pd.DataFrame:
-    """Return the joint table of the schema's subgroups over patients: labels, and the shares "real" and "synthetic".
-
-    Real are training and held-out patients together. NaN stands for a subgroup of fewer than 10 of them, and for the
-    next smallest too if those had fewer than 10 in all, since the shares add up to 1. A subgroup that is hidden, and
-    that the release does not have, has no row.
-    """
-    columns = panels.holdout.schema.known_subgroups()
-    if not columns:
-        return pd.DataFrame(columns=["real", "synthetic"], dtype=float)
-    numbers = panels.each(partial(_subgroup, columns=columns))
-    cells, place = np.unique(np.concatenate(list(vars(numbers).values())), return_inverse=True)
-    of_made, of_real = np.split(place, [len(numbers.made)])
-    made, real = (np.bincount(part, minlength=len(cells)) for part in (of_made, of_real))
-    shown = _shown(real)
-    table = pd.DataFrame(_labels(panels.holdout, columns, cells), columns=[column.name for column in columns])
-    shares = table.assign(real=np.where(shown, real / max(real.sum(), 1), np.nan), synthetic=made / max(made.sum(), 1))
-    return shares[shown | (made > 0)].reset_index(drop=True)
-
-
-def _shown(counts: np.ndarray) -> np.ndarray:
-    """Return which of some counts of patients may be told, bool."""
-    shown = counts >= FEWEST_PATIENTS
-    if shown.any() and 0 < counts[~shown].sum() < FEWEST_PATIENTS:
-        shown[np.argmin(np.where(shown, counts, counts.max() + 1))] = False
-    return shown
-
-
-def _labels(panel: Panel, columns: tuple[Column, ...], cells: np.ndarray) -> list[tuple[str, ...]]:
-    """Return what the cells of the joint table stand for: labels, or codes where a column has none."""
-    names = [[*map(str, column.labels or panel.categories[column.name]), MISSING] for column in columns]
-    codes = np.unravel_index(cells, [len(of_column) for of_column in names])
-    return [tuple(of[k] for of, k in zip(names, cell, strict=True)) for cell in zip(*codes, strict=True)]

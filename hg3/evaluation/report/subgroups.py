@@ -31,11 +31,11 @@ def subgroup_figure(panels: Parts[Panel]) -> Figure | None:
     hidden = percent(made[few].sum() / max(made.sum(), 1))
     note = f"{len(few)} combinations have {TOO_FEW} and are not shown; {hidden} of synthetic patients are in them."
     title = f"Subgroups by {' and '.join(column.name for column in columns)}"
-    shares = (real[order] / max(real.sum(), 1), made[order] / max(made.sum(), 1))
+    shares = (real[order] / real[order].sum(), made[order] / max(made[order].sum(), 1))  # of all, the rest would tell
     picture = _drawn([names[k] for k in order], *shares, title=title)
     return Figure(
         title,
-        "Share of patients in each combination. A grey ring for the real patients, a blue diamond for the synthetic "
+        "Share of the patients in what is shown. A grey ring for the real patients, a blue diamond for the synthetic "
         "ones; the line between them is what a subgroup gained or lost.",
         (Group((picture,)),),
         (note,) if few else (),

@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import detrend
 
 from hg3.evaluation.draws import N_DRAWS, Parts, make_draws
-from hg3.evaluation.fidelity.health_gym import CYCLE, STATIC, TREND, health_gym_measures, matrices, subgroup_shares
+from hg3.evaluation.fidelity.health_gym import CYCLE, STATIC, TREND, health_gym_measures, matrices
 from hg3.evaluation.panel import Panel
 from hg3.table.schema import TableSchema
 from tests.evaluation.cases import panel, scores, walks, without_value
@@ -148,26 +148,6 @@ def test_a_subgroup_that_is_dropped_is_mode_collapse() -> None:
     assert scores(health_gym_measures, real, real)["mode collapse: "] == 0.0
 
 
-def test_small_subgroups_are_not_told() -> None:
-    made = grouped({("F", 1): 30, ("M", 3): 10, ("F", 2): 10})
-    half = grouped({group: n for group, n in REAL.items() if n > 8})
-    rest = grouped({group: n for group, n in REAL.items() if n <= 8})
-    table = subgroup_shares(Parts(made, half, rest)).set_index(["sex", "site"])
-    shares = table["real"].to_dict()
-    assert shares[("female", "1")] == 0.2 and shares[("male", "1")] == 0.4 and shares[("male", "2")] == 0.29
-    assert np.isnan(shares[("male", "3")]) and np.isnan(shares[("female", "2")])
-    assert ("female", "(missing)") not in shares  # three patients: not even that there are any
-    assert table["synthetic"].sum() == pytest.approx(1.0) and table.loc[("male", "3"), "synthetic"] == 0.2
-
-
-def test_what_is_left_to_one_is_not_told_by_subtraction() -> None:
-    women, men = grouped({("F", 1): 20}), grouped({("M", 1): 40, ("M", 3): 8})
-    table = subgroup_shares(Parts(men, women, men)).set_index(["sex", "site"])
-    assert table["real"].isna().to_dict() == {("male", "1"): False, ("male", "3"): True}  # and women are hidden
-    few = grouped({("F", 1): 4})
-    assert subgroup_shares(only(few))["real"].isna().all()
-
-
 WITHOUT = {
     "no static": make_schema([c for c in tiny_columns() if not c.get("static")]),
     "no real": make_schema([c for c in tiny_columns() if c["kind"] != "real" and "indicates" not in c]),
@@ -182,7 +162,6 @@ def test_any_schema_has_what_it_can_have(schema: TableSchema) -> None:
     found = scores(health_gym_measures, part, part)
     assert all(value == pytest.approx(0.0, abs=1e-9) for value in found.values())
     assert ("mode collapse: " in found) == ("sex" in schema.by_name)
-    assert len(subgroup_shares(only(part))) == (2 if "sex" in schema.by_name else 0)
     assert matrices(only(part))[STATIC].made.shape == (len(schema.columns),) * 2
 
 
