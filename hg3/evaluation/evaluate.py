@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from hg3.evaluation.cohorts import Compared
 from hg3.evaluation.draws import Draws, Measured, Parts, make_draws
 from hg3.evaluation.fidelity.detection import detection_measures
@@ -19,13 +17,10 @@ from hg3.evaluation.gates import Gates, judge
 from hg3.evaluation.learners import one_thread
 from hg3.evaluation.panel import Panel, panel_of
 from hg3.evaluation.privacy.measures import privacy_measures
-from hg3.evaluation.results import Evaluation, Question, Section
+from hg3.evaluation.results import Evaluation, Found, Question, Section
 from hg3.evaluation.utility.measures import costly_utility_measures, utility_measures
 
 Report = Callable[[str, dict[str, Any]], None]
-
-
-Found = tuple[list[Measured], dict[str, pd.DataFrame], list[str]]  # measures, what the report draws, remarks
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 
 from hg3.evaluation.draws import Parts
-from hg3.evaluation.panel import Panel, rows_first, scored
+from hg3.evaluation.panel import Panel, of_patient, rows_first, scored
 from hg3.evaluation.summaries import slopes
 from hg3.table.column import Column
 from hg3.table.schema import TableSchema
@@ -124,7 +124,7 @@ def _blocks(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
     lacks = may_lack(panels.holdout.schema, column)
     values = scored(panels, column) if column.is_real else panels.each(lambda panel: panel.row_values(column))
     if column.static:
-        values = values.each(lambda part: _of_patient(part))
+        values = values.each(of_patient)
 
     def numbers(part: np.ndarray) -> np.ndarray:
         seen = ~np.isnan(part)
@@ -135,9 +135,3 @@ def _blocks(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
         return np.concatenate([out, seen[..., None]] if lacks else [out], axis=-1).astype(np.float32)
 
     return values.each(numbers)
-
-
-def _of_patient(rows: np.ndarray) -> np.ndarray:
-    """Return the value of a static column that stands on each row of a patient, (N, 1); NaN where there is none."""
-    first = np.argmax(~np.isnan(rows), axis=1)[:, None]
-    return np.take_along_axis(rows, first, axis=1)

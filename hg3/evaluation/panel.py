@@ -84,3 +84,9 @@ def scored(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
         return np.where(np.isnan(part), np.nan, (below + up_to) / (2.0 * max(len(known), 1)))
 
     return values.each(score)
+
+
+def of_patient(rows: np.ndarray) -> np.ndarray:
+    """Return the value of a static column that stands on each row of a patient, (N, 1); NaN where there is none."""
+    first = np.argmax(~np.isnan(rows), axis=1)[:, None]
+    return np.take_along_axis(rows, first, axis=1)

@@ -12,6 +12,7 @@ from hg3.evaluation.gates import Verdict
 
 FORMAT = 1
 Question = Literal["fidelity", "time", "utility", "privacy"]
+Found = tuple[list[Measured], dict[str, pd.DataFrame], list[str]]  # measures, what the report draws by name, remarks
 
 
 @dataclass(frozen=True)

@@ -80,20 +80,20 @@ def slopes(values: np.ndarray) -> np.ndarray:
 
 def total_variation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return TV of counts (draws, kinds), shape (draws,); nothing against something is 1."""
-    return 0.5 * np.abs(_shares(one) - _shares(other)).sum(axis=-1) + 0.5 * _only_one_is_empty(one, other)
+    return 0.5 * np.abs(shares(one) - shares(other)).sum(axis=-1) + 0.5 * only_one_is_empty(one, other)
 
 
 def kolmogorov_smirnov(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the largest difference of distribution functions of counts (draws, ranks), shape (draws,)."""
-    apart = np.abs(_shares(one).cumsum(axis=-1) - _shares(other).cumsum(axis=-1)).max(axis=-1)
-    return np.maximum(apart, _only_one_is_empty(one, other))
+    apart = np.abs(shares(one).cumsum(axis=-1) - shares(other).cumsum(axis=-1)).max(axis=-1)
+    return np.maximum(apart, only_one_is_empty(one, other))
 
 
 def transition_variation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the mean TV of the rows of two transition tables (draws, from, to), weighted by how often `other` starts
     there; a row that `one` never leaves counts as 1."""
     starts = other.sum(axis=-1)
-    return (_shares(starts) * total_variation(one, other)).sum(axis=-1)
+    return (shares(starts) * total_variation(one, other)).sum(axis=-1)
 
 
 def correlation_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -117,10 +117,12 @@ def rate_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.abs(rates[0] - rates[1])
 
 
-def _shares(counts: np.ndarray) -> np.ndarray:
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Return counts (..., kinds) over their sum; 0 where there are none."""
     total = counts.sum(axis=-1, keepdims=True)
     return counts / np.where(total > 0, total, 1.0)
 
 
-def _only_one_is_empty(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def only_one_is_empty(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return 1 where one of two counts (..., kinds) has nothing and the other something, else 0, shape (...)."""
     return np.asarray((one.sum(axis=-1) > 0) != (other.sum(axis=-1) > 0), float)

@@ -7,8 +7,18 @@ masks, are left out of all but the missing rate.
 import numpy as np
 
 from hg3.evaluation.draws import Draws, Measured, Parts, measure
-from hg3.evaluation.panel import Panel, scored
-from hg3.evaluation.summaries import Events, Moments, events_at, kolmogorov_smirnov, ranked, rate_error, total_variation
+from hg3.evaluation.panel import Panel, carried_forward, of_patient, scored
+from hg3.evaluation.summaries import (
+    Events,
+    Moments,
+    events_at,
+    kolmogorov_smirnov,
+    only_one_is_empty,
+    ranked,
+    rate_error,
+    shares,
+    total_variation,
+)
 from hg3.table.column import Column
 
 RARE = 0.05  # a code with less than this share of the real values is a rare one
@@ -35,8 +45,7 @@ def _of_real(panels: Parts[Panel], column: Column, draws: Draws) -> list[Measure
     values = panels.each(lambda panel: panel.values[column.name])
     scores = scored(panels, column)
     if column.static:
-        scores = scores.each(lambda part: np.nanmax(np.where(np.isnan(part), -1.0, part), axis=1, keepdims=True))
-        scores = scores.each(lambda part: np.where(part < 0, np.nan, part))
+        scores = scores.each(of_patient)
     known = np.unique(np.concatenate([part[~np.isnan(part)] for part in vars(scores).values()]))
     return [
         measure("KS", column.name, ranked(values), draws, kolmogorov_smirnov),
@@ -77,14 +86,8 @@ def _codes(panel: Panel, column: Column) -> Events:
 def wasserstein(one: np.ndarray, other: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return the first Wasserstein distance of counts (draws, values) at the places `known`, (draws,); nothing against
     something is 1."""
-    apart = np.abs(_cumulated(one) - _cumulated(other))[:, :-1]
-    empty = (one.sum(axis=-1) > 0) != (other.sum(axis=-1) > 0)
-    return np.where(empty, 1.0, apart @ np.diff(known))
-
-
-def _cumulated(counts: np.ndarray) -> np.ndarray:
-    total = counts.sum(axis=-1, keepdims=True)
-    return (counts / np.where(total > 0, total, 1.0)).cumsum(axis=-1)
+    apart = np.abs(shares(one).cumsum(axis=-1) - shares(other).cumsum(axis=-1))[:, :-1]
+    return np.maximum(apart @ np.diff(known), only_one_is_empty(one, other))
 
 
 def boundary_adherence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -126,24 +129,14 @@ def constancy(panels: Parts[Panel], column: Column, draws: Draws) -> list[Measur
     """
 
     def constant(panel: Panel) -> np.ndarray:
-        values = panel.row_values(column)
-        return ~np.any(np.diff(_filled(values), axis=1) != 0, axis=1)
+        step = np.diff(carried_forward(panel.row_values(column)), axis=1)
+        return ~np.any((step != 0) & ~np.isnan(step), axis=1)
 
     steady = panels.each(constant)
     if not (steady.train.all() and steady.holdout.all()):
         return []
     sums = steady.each(lambda part: Moments(np.stack([part, np.ones(len(part))], axis=1).astype(float)))
     return [measure("static constancy", column.name, sums, draws, _rate_of_first, higher_is_better=True)]
-
-
-def _filled(values: np.ndarray) -> np.ndarray:
-    """Return values (N, L) with each gap filled by the value before it, the first ones by the first value."""
-    seen = ~np.isnan(values)
-    last = np.maximum.accumulate(np.where(seen, np.arange(values.shape[1]), 0), axis=1)
-    filled = np.take_along_axis(values, last, axis=1)
-    first = np.take_along_axis(values, np.argmax(seen, axis=1)[:, None], axis=1)
-    filled = np.where(np.isnan(filled), first, filled)
-    return np.where(seen.any(axis=1)[:, None], filled, 0.0)
 
 
 def _rate_of_first(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
-from hg3.evaluation.draws import Draws, Measured, Parts, make_draws
+from hg3.evaluation.draws import Draws, Parts, make_draws
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.privacy.closeness import adversarial_measures, copy_measures, near_measures
 from hg3.evaluation.privacy.disclosure import disclosure_measures
@@ -13,13 +12,12 @@ from hg3.evaluation.privacy.distances import points
 from hg3.evaluation.privacy.inference import inference_measures
 from hg3.evaluation.privacy.membership import membership_measures
 from hg3.evaluation.privacy.singling_out import singling_out_measures
+from hg3.evaluation.results import Found
 
 MOST_PATIENTS = 10_000  # of a part; of more, as many at random: distances are of all with all
 
 
-def privacy_measures(
-    panels: Parts[Panel], draws: Draws, seed: int = 0
-) -> tuple[list[Measured], dict[str, pd.DataFrame], list[str]]:
+def privacy_measures(panels: Parts[Panel], draws: Draws, seed: int = 0) -> Found:
     """Return the measures, the tables of the report ("attack curves") and remarks on what could not be measured.
 
     Exact copies are looked for among all training patients; all else is measured on at most 10,000 of each part.

@@ -2,14 +2,14 @@
 
 import pandas as pd
 
-from hg3.evaluation.draws import Draws, Measured, Parts
+from hg3.evaluation.draws import Draws, Parts
 from hg3.evaluation.panel import Panel
+from hg3.evaluation.results import Found
 from hg3.evaluation.utility.forecast import forecast_measures
 from hg3.evaluation.utility.policies import policy_measures
 from hg3.evaluation.utility.prediction import prediction_measures
 from hg3.evaluation.utility.survival import hazard_measures
 
-Found = tuple[list[Measured], dict[str, pd.DataFrame], list[str]]  # measures, tables by name, remarks
 NO_TARGETS = "The schema names no [[targets]], so no outcome is predicted from the records."
 
 
