@@ -40,12 +40,39 @@ def chained(blocks: Iterable[Block]) -> tuple[Block, ...]:
 
 
 @dataclass(frozen=True)
+class Chain:
+    """Categories that go on together: how often training patients had each combination of codes, and what came next.
+
+    Parameters
+    ----------
+    blocks : positions of S category blocks in `Layout.dynamic`.
+    states : the combinations, each as S positions of codes.
+    first : by state, at how many patients' first time it stood.
+    next : by state, how often each state followed it.
+    """
+
+    blocks: tuple[int, ...]
+    states: tuple[tuple[int, ...], ...]
+    first: tuple[int, ...]
+    next: tuple[tuple[int, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return vars(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Chain":
+        blocks, first = tuple(content["blocks"]), tuple(content["first"])
+        return cls(blocks, tuple(map(tuple, content["states"])), first, tuple(map(tuple, content["next"])))
+
+
+@dataclass(frozen=True)
 class Layout:
-    """The blocks of x_static (B, S) and of x_dynamic (B, C, L), with L = `length`."""
+    """The blocks of x_static (B, S) and of x_dynamic (B, C, L), with L = `length`, and how categories go on."""
 
     static: tuple[Block, ...]
     dynamic: tuple[Block, ...]
     length: int
+    chains: tuple[Chain, ...] = ()
 
     @property
     def n_static(self) -> int:
@@ -66,12 +93,14 @@ class Layout:
             "length": self.length,
             "static": [_block_to_dict(b) for b in self.static],
             "dynamic": [_block_to_dict(b) for b in self.dynamic],
+            "chains": [chain.to_dict() for chain in self.chains],
         }
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Layout":
         static, dynamic = (tuple(_block_from_dict(block) for block in content[part]) for part in ("static", "dynamic"))
-        return cls(static, dynamic, content["length"])
+        chains = tuple(map(Chain.from_dict, content.get("chains", ())))  # an older hg3 knew of none
+        return cls(static, dynamic, content["length"], chains)
 
 
 def _block_to_dict(block: Block) -> dict[str, Any]:

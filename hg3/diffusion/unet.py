@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hg3.config import NetworkConfig
+from hg3.diffusion.chain import Chains
 from hg3.diffusion.schedule import Schedule
 from hg3.layout import Block, Layout
 
@@ -26,8 +27,10 @@ class UNet(nn.Module):
     end, and no normalisation looks along time.
 
     Two short cuts give what many layers would have to learn. The time means of the input reach every block through
-    FiLM: under strong noise they are what is known of a patient's own level. And a category's logits begin with the
-    evidence of its own noisy channels (see `evidence`), so that the layers are left with what the context says.
+    FiLM: under strong noise they are what is known of a patient's own level. And a category's logits begin with what
+    its own noisy channels say (see `evidence`) and with what all times of its chain say, where the layout has one (see
+    `Chains`), so that the layers are left with the rest. A column that is no Markov chain is held for smoother than it
+    is: how far a chain is trusted is learned.
 
     Parameters
     ----------
@@ -60,6 +63,8 @@ class UNet(nn.Module):
         self.ups = nn.ModuleList(TimeUpConv(width) for _ in range(levels))
         self.up_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(levels))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, n_dynamic))
+        self.chains = Chains(layout)
+        self.trust = _zero_linear(4 * width, n_dynamic) if layout.chains else None
         self.leave_static = _pooled_head(width, n_static) if n_static else None
 
     def forward(self, x_static: Tensor, x_dynamic: Tensor, t: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,7 +87,10 @@ class UNet(nn.Module):
             skip = skips.pop()
             h = block(up(h)[:, : skip.shape[1]] + skip, time)
         strength = self.evidence[t][:, None]  # (B, 1)
-        raw_dynamic = self.leave(h).transpose(1, 2) + (strength * self.dynamic_codes)[:, :, None] * x_dynamic
+        own = (strength * self.dynamic_codes)[:, :, None] * x_dynamic
+        raw_dynamic = self.leave(h).transpose(1, 2) + own
+        if self.trust is not None:
+            raw_dynamic = raw_dynamic + (1.0 + self.trust(time)[:, :, None]) * self.chains(own)
         if self.leave_static is None:
             return x_static, raw_dynamic
         raw_static = self.leave_static(torch.cat([pooled, h.mean(dim=1)], dim=1))
@@ -162,6 +170,14 @@ def evidence(schedule: Schedule) -> Tensor:
 def code_channels(blocks: tuple[Block, ...]) -> Tensor:
     """Return which channels encode a code, float32, shape (channels,): 1 for a category, 0 for a real."""
     return torch.tensor([float(block.kind == "category") for block in blocks for _ in range(block.width)])
+
+
+def _zero_linear(n_in: int, n_out: int) -> nn.Linear:
+    """Return a linear map that begins as 0."""
+    linear = nn.Linear(n_in, n_out)
+    for parameter in linear.parameters():
+        nn.init.zeros_(parameter)
+    return linear
 
 
 def _pooled_head(width: int, n_static: int) -> nn.Sequential:

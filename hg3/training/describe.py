@@ -10,7 +10,7 @@ from hg3.config import load_preset
 from hg3.diffusion.health_gym_v3 import PublishedUNet
 from hg3.diffusion.unet import UNet
 from hg3.errors import SchemaError
-from hg3.layout import Block, Layout, chained
+from hg3.layout import Block, Chain, Layout, chained
 from hg3.table.column import Column
 from hg3.table.schema import OBSERVED_SUFFIX, TableSchema, load_schema
 from hg3.table.schema_encoding import encoder_of_schema
@@ -57,7 +57,14 @@ def layout_of(schema: TableSchema) -> Layout:
     for column in schema.columns:
         blocks = (Block(name, "real" if width == 1 else "category", 0, width) for name, width in _widths(column))
         parts[column.static].extend(blocks)
-    return Layout(chained(parts[True]), chained(parts[False]), schema.length)
+    dynamic = chained(parts[False])
+    chains = tuple(_uncounted(n, block.width) for n, block in enumerate(dynamic) if block.kind == "category")
+    return Layout(chained(parts[True]), dynamic, schema.length, chains)
+
+
+def _uncounted(number: int, width: int) -> Chain:
+    """Return the chain of one category before anything is counted: a network has as many weights with any."""
+    return Chain((number,), tuple((code,) for code in range(width)), (0,) * width, ((0,) * width,) * width)
 
 
 def _widths(column: Column) -> list[tuple[str, int]]:

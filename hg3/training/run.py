@@ -14,6 +14,7 @@ from hg3 import disk
 from hg3.config import Preset, load_preset, parse_preset
 from hg3.diffusion.loss import Batch
 from hg3.errors import ConfigError, RunError, TableError
+from hg3.table.chains import fit_chains
 from hg3.table.checks import checked_cohort
 from hg3.table.cohort import Cohort
 from hg3.table.encoding import Encoded, encode, fit_encoder
@@ -34,7 +35,7 @@ FORMAT = 1
 DEVICE_SHARE = 0.5  # of the free device memory that the data may take; the rest is for training
 HELD_FILES = {
     "split.json": "the ids of the patients, by part, and the path of their table",
-    "encoder.json": "quantiles, constants and ranges of real columns, and which codes occur",
+    "encoder.json": "quantiles, constants and ranges of real columns, which codes occur and how they follow each other",
     "metrics.jsonl": "losses on these patients",
     "loss.png": "the same as a curve",
     "checkpoints/": "weights trained on these patients",
@@ -148,8 +149,12 @@ def _prepare(
         encoder, more = encoder_of_schema(loaded, preset.encoding.scaling, preset.privacy.complete)
     for sentence in (*warnings, *more):
         warn(sentence)
-    source = {"path": place, "sha256": disk.sha256_of(table)}
-    return Prepared(Recipe(preset, loaded, encoder), split, source, cohort, encode(cohort, encoder))
+    source, encoded = {"path": place, "sha256": disk.sha256_of(table)}, encode(cohort, encoder)
+    if preset.network.kind == "hg3" and preset.privacy is None:  # counts without noise tell of a patient
+        encoder = replace(
+            encoder, layout=replace(encoder.layout, chains=fit_chains(encoded, split.train, encoder.layout))
+        )
+    return Prepared(Recipe(preset, loaded, encoder), split, source, cohort, encoded)
 
 
 def _checked(table: Path, schema: TableSchema, preset: Preset) -> tuple[Cohort, list[str]]:

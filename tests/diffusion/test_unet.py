@@ -10,7 +10,7 @@ from torch import Tensor
 from hg3.config import NetworkConfig
 from hg3.diffusion.schedule import cosine_schedule
 from hg3.diffusion.unet import Attention, ResidualBlock, TimeConv, UNet, evidence, time_features
-from hg3.layout import Block, Layout
+from hg3.layout import Block, Chain, Layout
 
 CONFIG = NetworkConfig(width=16, levels=3, heads=2)
 LENGTHS = [1, 5, 8, 60, 61, 230]
@@ -214,6 +214,23 @@ def test_evidence_is_what_bayes_says_of_a_noisy_code() -> None:
         for k, j in ((0, 1), (2, 0)):
             expected = float(log_density[k] - log_density[j])
             assert strength[t].item() * float(x_t[k] - x_t[j]) == pytest.approx(expected, rel=1e-5)
+
+
+@torch.no_grad()
+def test_a_fresh_network_trusts_its_chains_and_learns_how_far() -> None:
+    torch.manual_seed(0)
+    blocks = (Block("VL", "real", 0, 1), Block("drug", "category", 1, 3))
+    chain = Chain((1,), ((0,), (1,), (2,)), (5, 3, 2), ((50, 2, 1), (2, 40, 2), (1, 3, 30)))
+    network = UNet(Layout((), blocks, 8, (chain,)), SCHEDULE, CONFIG).eval()
+    _, x_dynamic, _, given = inputs(8, 0)
+    own = evidence(SCHEDULE)[50] * x_dynamic * torch.tensor([0.0, 1.0, 1.0, 1.0])[:, None]
+    ask = (torch.zeros(3, 0), x_dynamic, torch.full((3,), 50), given)
+    for parameter in network.leave.parameters():
+        parameter.zero_()
+    torch.testing.assert_close(network(*ask)[1], own + network.chains(own))
+    assert network.trust is not None and network.chains(own).abs().max() > 0.1
+    network.trust.bias.fill_(-1.0)
+    torch.testing.assert_close(network(*ask)[1], own)
 
 
 def test_a_fresh_network_reads_categories_from_their_own_channels() -> None:

@@ -1,0 +1,94 @@
+"""What the other times and columns say of a code, if categories were Markov chains: exact, forwards and backwards."""
+
+import torch
+from torch import Tensor, nn
+
+from hg3.layout import Chain, Layout
+
+LEAST = 1e-30  # of a chance, before its logarithm
+
+
+class Chains(nn.Module):
+    """Log odds of every code at every time beyond its own evidence, from the noisy channels of all codes at all times.
+
+    Under a hidden Markov chain over combinations of codes (`hg3.layout.Chain`) the chance of a combination at a time
+    is its evidence then x what the times before say x what those after say (Rabiner 1989, equations 19 to 27).
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(_OneChain(chain, layout) for chain in layout.chains)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        """Return what is said, (B, C, L), from the own evidence of every channel, (B, C, L); 0 for reals.
+
+        Float32, whatever is around: sixty products in bfloat16 forget the first.
+        """
+        said = torch.zeros_like(evidence, dtype=torch.float32)
+        with torch.autocast(evidence.device.type, enabled=False):
+            for part in self.parts:
+                assert isinstance(part, _OneChain)
+                said = said.index_copy(1, part.channels, part(evidence.float()))
+        return said
+
+
+class _OneChain(nn.Module):
+    """One chain of S states over the K channels of its blocks; `codes` (S, K) says which codes a state has."""
+
+    channels: Tensor
+    codes: Tensor
+    first: Tensor
+    go: Tensor
+
+    def __init__(self, chain: Chain, layout: Layout) -> None:
+        super().__init__()
+        blocks = [layout.dynamic[number] for number in chain.blocks]
+        self.widths = [block.width for block in blocks]
+        channels = [channel for block in blocks for channel in range(block.start, block.start + block.width)]
+        states = torch.tensor(chain.states)
+        codes = [torch.nn.functional.one_hot(states[:, n], width) for n, width in enumerate(self.widths)]
+        first, go = _chances(chain)
+        for name, value in (
+            ("channels", torch.tensor(channels)),
+            ("codes", torch.cat(codes, dim=1).float()),
+            ("first", first),
+            ("go", torch.stack([go, go.T])),  # time forwards, and time backwards
+        ):
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        """Return what is said of this chain's channels, (B, K, L), from the evidence (B, C, L)."""
+        own = evidence[:, self.channels].permute(2, 0, 1)  # (L, B, K)
+        of_state = own @ self.codes.T  # (L, B, S)
+        seen = torch.exp(of_state - of_state.amax(dim=2, keepdim=True))
+        before, after = self._messages(seen)
+        rest, said = of_state + before + after, []
+        for evidence_of, codes in zip(own.split(self.widths, 2), self.codes.split(self.widths, 1), strict=True):
+            others = rest - evidence_of @ codes.T  # a column's own evidence is for the caller to add
+            chance = torch.exp(others - others.amax(dim=2, keepdim=True)) @ codes
+            said.append(chance.clamp_min(LEAST).log())
+        return torch.cat(said, dim=2).permute(1, 2, 0)
+
+    def _messages(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logarithms of what the times before and after say of each state, (L, B, S) each."""
+        both = torch.stack([seen, seen.flip(0)], dim=1)  # (L, 2, B, S)
+        said = torch.stack([self.first.expand_as(seen[0]), torch.ones_like(seen[0])])
+        told = [said]
+        for here in both[:-1]:
+            known = said.clamp_min(LEAST) * here
+            said = (known / known.sum(dim=2, keepdim=True)) @ self.go
+            told.append(said)
+        before, after = torch.stack(told).clamp_min(LEAST).log().unbind(1)
+        return before, after.flip(0)
+
+
+def _chances(chain: Chain) -> tuple[Tensor, Tensor]:
+    """Return the chances to begin with, (S,), and to go from state to state, (S, S).
+
+    Each is counted with one patient more, who is like all others together: nothing that occurs is impossible.
+    """
+    first, follow = torch.tensor(chain.first).double(), torch.tensor(chain.next).double()
+    everyone = first + follow.sum(dim=0) + 1.0 / len(first)
+    everyone = everyone / everyone.sum()
+    first, follow = first + everyone, follow + everyone
+    return (first / first.sum()).float(), (follow / follow.sum(dim=1, keepdim=True)).float()

@@ -1,0 +1,108 @@
+"""Which categories are found to go on together, and what is counted of them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hg3.layout import Block, Chain, Layout, chained
+from hg3.table.chains import MOST_STATES, fit_chains
+from hg3.table.encoding import Encoded
+
+RNG = np.random.default_rng
+
+
+def encoded(codes: np.ndarray, widths: tuple[int, ...], seen: np.ndarray | None = None) -> tuple[Encoded, Layout]:
+    """Return patients of codes (N, L, columns) behind one real, and their layout."""
+    n, length, columns = codes.shape
+    blocks = [Block("real", "real", 0, 1), *(Block(str(k), "category", 0, width) for k, width in enumerate(widths))]
+    layout = Layout((), chained(blocks), length)
+    x = np.full((n, layout.n_dynamic, length), -1.0, np.float32)
+    for k, block in enumerate(layout.dynamic[1:]):
+        for code in range(block.width):
+            x[:, block.start + code] = np.where(codes[:, :, k] == code, 1.0, -1.0)
+    observed = np.ones((n, columns + 1, length), bool)
+    if seen is not None:
+        observed[:, 1:] = np.moveaxis(seen, 2, 1)
+    return Encoded(np.zeros((n, 0), np.float32), x, np.zeros((n, 0), bool), observed), layout
+
+
+def fitted(codes: np.ndarray, widths: tuple[int, ...], seen: np.ndarray | None = None) -> tuple[Chain, ...]:
+    made, layout = encoded(codes, widths, seen)
+    return fit_chains(made, np.ones(len(codes), bool), layout)
+
+
+def test_counts_of_one_column() -> None:
+    codes = np.array([[0, 0, 1], [1, 1, 1], [0, 1, 0]] * 5)[:, :, None]
+    (chain,) = fitted(codes, (3,))
+    assert chain == Chain((1,), ((0,), (1,), (2,)), (10, 5, 0), ((5, 10, 0), (5, 10, 0), (0, 0, 0)))
+
+
+def test_a_gap_is_no_step() -> None:
+    codes = np.array([[0, 1, 1, 0]] * 12)[:, :, None]
+    seen = np.array([[True, False, True, True]] * 12)[:, :, None]
+    (chain,) = fitted(codes, (2,), seen)
+    assert chain.first == (12, 0) and chain.next == ((0, 0), (12, 0))
+
+
+def test_only_training_patients_are_counted() -> None:
+    codes = np.concatenate([np.zeros((20, 4, 1), int), np.ones((20, 4, 1), int)])
+    made, layout = encoded(codes, (2,))
+    (chain,) = fit_chains(made, np.arange(40) < 20, layout)
+    assert chain.first == (20, 0) and chain.next == ((60, 0), (0, 0))
+
+
+def test_columns_that_go_together_are_one_chain_over_what_occurs() -> None:
+    regimen = RNG(0).integers(3, size=(200, 6))
+    codes = np.stack([regimen, (regimen > 0).astype(int), RNG(1).integers(2, size=(200, 6))], axis=2)
+    chains = fitted(codes, (3, 2, 2))
+    assert [chain.blocks for chain in chains] == [(1, 2), (3,)]
+    assert chains[0].states == ((0, 0), (1, 1), (2, 1))
+    assert sum(chains[0].first) == 200 and sum(map(sum, chains[0].next)) == 200 * 5
+
+
+def test_a_combination_of_few_patients_is_none_of_its_states() -> None:
+    regimen = RNG(0).integers(2, size=(400, 20))
+    codes = np.stack([regimen, regimen], axis=2)
+    codes[:9, 0] = (0, 1)
+    (chain,) = fitted(codes, (2, 2))
+    assert chain.states == ((0, 0), (1, 1)) and sum(chain.first) == 391
+    codes[9, 0] = (0, 1)  # the tenth
+    (chain,) = fitted(codes, (2, 2))
+    assert chain.states == ((0, 0), (0, 1), (1, 1)) and sum(chain.first) == 400
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        np.repeat(np.arange(20)[:, None, None], 2, axis=2) % 2,  # nine and eleven patients a combination, at most
+        RNG(2).integers(2, size=(500, 4, 2)),  # which say nothing of each other
+    ],
+)
+def test_columns_stay_apart_where_few_patients_or_nothing_speaks_for_it(codes: np.ndarray) -> None:
+    codes = codes[:19]
+    assert [chain.blocks for chain in fitted(codes, (2, 2))] == [(1,), (2,)]
+
+
+def test_columns_stay_apart_where_too_many_combinations_occur() -> None:
+    one = RNG(3).integers(12, size=(4_000, 4))
+    codes = np.stack([one, (one + RNG(4).integers(11, size=one.shape)) % 12], axis=2)
+    assert MOST_STATES < 12 * 11
+    assert [chain.blocks for chain in fitted(codes, (12, 12))] == [(1,), (2,)]
+
+
+def test_columns_that_lack_values_in_other_cells_stay_apart() -> None:
+    one = RNG(5).integers(2, size=(200, 6))
+    seen = np.ones((200, 6, 2), bool)
+    seen[0, 0, 1] = False
+    assert len(fitted(np.stack([one, one], axis=2), (2, 2), seen)) == 2
+    assert len(fitted(np.stack([one, one], axis=2), (2, 2))) == 1
+
+
+def test_a_layout_comes_back_from_json_with_its_chains() -> None:
+    codes = RNG(0).integers(2, size=(50, 4, 1))
+    made, layout = encoded(codes, (2,))
+    whole = Layout(layout.static, layout.dynamic, layout.length, fit_chains(made, np.ones(50, bool), layout))
+    assert Layout.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    older = {key: value for key, value in whole.to_dict().items() if key != "chains"}
+    assert Layout.from_dict(older) == layout
