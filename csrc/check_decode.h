@@ -31,12 +31,12 @@ inline void check_decode(const at::Tensor& x, const at::Tensor& reals, const at:
 }
 
 inline void check_real(const Real& real, int64_t row, int64_t C, int64_t first_knot, int64_t n_knots) {
-  const bool has_knots = real.kind != QUANTILE || (0 <= first_knot && first_knot <= n_knots && 2 <= real.n_knots &&
-                                                   real.n_knots <= n_knots - first_knot);
+  const bool has_knots = real.n_knots == 0 || (0 <= first_knot && first_knot <= n_knots && 2 <= real.n_knots &&
+                                               real.n_knots <= n_knots - first_knot);
   const bool fits = 0 <= real.channel && real.channel < C && NONE <= real.kind && real.kind < KINDS && has_knots;
   TORCH_CHECK_VALUE(fits, "hg3::decode: reals row ", row, " has channel ", real.channel, ", kind ", real.kind,
                     " and ", real.n_knots, " knots from ", first_knot, " on, expected a channel below ", C,
-                    ", a kind from 0 to 4, and for kind 4 two or more of the ", n_knots, " knots");
+                    ", a kind from 0 to 3, and none, or two or more, of the ", n_knots, " knots");
 }
 
 inline void check_block(int64_t row, int64_t start, int64_t width, int64_t C, bool wide) {

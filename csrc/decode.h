@@ -1,8 +1,8 @@
 // From x_0 to clinical units and codes, float64 throughout: the formulas of hg3/table/transforms.py and codecs.py.
 //
-// real: value = rounded(inverse(x center-and-scaled back)), held inside the bounds; inverse by kind:
+// real: value = rounded(inverse(y)), held inside the bounds; y is x center-and-scaled back, then taken through the
+// column's curve, if it has one: linear between knots, beyond them with the slope between the two ends; inverse by kind:
 //   none: y    log1p: expm1(y)    box-cox: (lambda y + 1)^(1/lambda) - 1e-3    yeo-johnson: both its halves
-//   quantile: linear between knots, and beyond them with the slope between the two ends
 // code: the arg-max of its block, or a draw from the probabilities (x_0 + 1) / 2
 #pragma once
 
@@ -12,7 +12,7 @@
 
 namespace hg3 {
 
-enum Kind : int32_t { NONE, LOG1P, BOX_COX, YEO_JOHNSON, QUANTILE, KINDS };
+enum Kind : int32_t { NONE, LOG1P, BOX_COX, YEO_JOHNSON, KINDS };
 
 constexpr double BOX_COX_SHIFT = 1e-3;
 constexpr double LARGEST_EXPONENT = 230.0;  // exp of it is 1e100: far outside any bound, and still finite
@@ -25,8 +25,8 @@ struct Real {
   double unit;   // 10^decimals, or 10^-decimals if coarse
   bool coarse;   // fewer than 0 decimals: whole tens, hundreds
   double low, high;
-  const double *knots, *scores;  // increasing, both, of a quantile transform
-  int64_t n_knots;
+  const double *knots, *scores;  // increasing, both, of a curve
+  int64_t n_knots;               // 0: no curve
 };
 
 // The three leave a NaN as it is, as numpy does: it is not finite where x was not.
@@ -53,15 +53,16 @@ HG3_INLINE double inverse_yeo_johnson(double y, double lambda) {
 
 // Return the last position whose score is not above y; scores[0] <= y < scores[n - 1].
 HG3_INLINE int64_t interval_of(const double* scores, int64_t n, double y) {
-  int64_t low = 0, high = n - 1;
-  while (high - low > 1) {
-    const int64_t middle = (low + high) / 2;
-    if (scores[middle] <= y) low = middle; else high = middle;
+  const double* low = scores;
+  while (n > 1) {  // without a branch that depends on y, which no processor foresees
+    const int64_t half = n / 2;
+    low += (low[half] <= y) * half;
+    n -= half;
   }
-  return low;
+  return low - scores;
 }
 
-HG3_INLINE double inverse_quantile(double y, const Real& real) {
+HG3_INLINE double inverse_curve(double y, const Real& real) {
   const double *s = real.scores, *v = real.knots;
   const int64_t last = real.n_knots - 1;
   const double slope = (v[last] - v[0]) / (s[last] - s[0]);
@@ -82,7 +83,6 @@ HG3_INLINE double inverse(double y, const Real& real) {
   if (KIND == LOG1P) return inverse_log1p(y);
   if (KIND == BOX_COX) return inverse_box_cox(y, real.lambda);
   if (KIND == YEO_JOHNSON) return inverse_yeo_johnson(y, real.lambda);
-  if (KIND == QUANTILE) return inverse_quantile(y, real);
   return y;
 }
 
@@ -92,9 +92,10 @@ HG3_INLINE double on_lattice(double value, const Real& real) {
   return between(real.coarse ? steps * real.unit : steps / real.unit, real.low, real.high) + 0.0;
 }
 
-template <int32_t KIND>
+template <int32_t KIND, bool CURVE>
 HG3_INLINE double clinical(float x, const Real& real) {
-  return on_lattice(inverse<KIND>(static_cast<double>(x) * real.scale + real.center, real), real);
+  const double y = static_cast<double>(x) * real.scale + real.center;
+  return on_lattice(inverse<KIND>(CURVE ? inverse_curve(y, real) : y, real), real);
 }
 
 // Whether a code's entry takes the lead of an arg-max: the first of equals keeps it, and a NaN has it for good.

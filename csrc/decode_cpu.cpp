@@ -46,20 +46,25 @@ const float* line_of(const Decoding& call, int64_t n, int64_t c, float* __restri
   return copy;
 }
 
-template <int32_t KIND>
+template <int32_t KIND, bool CURVE>
 HG3_INLINE void decode_kind(const float* __restrict x, double* __restrict out, const Real& real, int64_t L) {
   const Real local = real;
-  for (int64_t l = 0; l < L; ++l) out[l] = clinical<KIND>(x[l], local);
+  for (int64_t l = 0; l < L; ++l) out[l] = clinical<KIND, CURVE>(x[l], local);
+}
+
+template <bool CURVE>
+HG3_INLINE void decode_curve(const float* x, double* out, const Real& real, int64_t L) {
+  switch (real.kind) {
+    case LOG1P: return decode_kind<LOG1P, CURVE>(x, out, real, L);
+    case BOX_COX: return decode_kind<BOX_COX, CURVE>(x, out, real, L);
+    case YEO_JOHNSON: return decode_kind<YEO_JOHNSON, CURVE>(x, out, real, L);
+    default: return decode_kind<NONE, CURVE>(x, out, real, L);
+  }
 }
 
 HG3_CLONES void decode_line(const float* x, double* out, const Real& real, int64_t L) {
-  switch (real.kind) {
-    case LOG1P: return decode_kind<LOG1P>(x, out, real, L);
-    case BOX_COX: return decode_kind<BOX_COX>(x, out, real, L);
-    case YEO_JOHNSON: return decode_kind<YEO_JOHNSON>(x, out, real, L);
-    case QUANTILE: return decode_kind<QUANTILE>(x, out, real, L);
-    default: return decode_kind<NONE>(x, out, real, L);
-  }
+  if (real.n_knots) return decode_curve<true>(x, out, real, L);
+  decode_curve<false>(x, out, real, L);
 }
 
 // Let the codes lead that take the lead: position k, whose entries these are.

@@ -53,9 +53,13 @@ class NetworkConfig(_Part):
 
 
 class EncodingConfig(_Part):
-    """How transformed reals become channels: mean 0 and sd 1, or the training range on [-1, 1] (Health Gym v3)."""
+    """How transformed reals become channels.
 
-    scaling: Literal["standard", "range"] = "standard"
+    scaling : standard, mean 0 and sd 1; range, the training range on [-1, 1] (Health Gym v3); normal, their normal
+        scores: any shape becomes the normal one, and samples stay inside what ten patients have.
+    """
+
+    scaling: Literal["standard", "range", "normal"] = "standard"
 
 
 class HeadsConfig(_Part):

@@ -5,6 +5,7 @@ A channel is described by (name of its head, block start, block width); arrays a
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -233,3 +234,22 @@ def drawn_code(block: Sequence[float], word: int) -> int:
         if so_far > word / WORD * reached[-1]:
             return code
     return list(block).index(max(block))
+
+
+def on_line(x: float, x_knots: Sequence[float], y_knots: Sequence[float]) -> float:
+    """The broken line through the knots; beyond its ends, the slope between them."""
+    (first, *_, last), (low, *_, high) = x_knots, y_knots
+    if x < first:
+        return low + (high - low) / (last - first) * (x - first)
+    if x > last:
+        return high + (high - low) / (last - first) * (x - last)
+    for (x_0, x_1), (y_0, y_1) in zip(itertools.pairwise(x_knots), itertools.pairwise(y_knots), strict=True):
+        if x <= x_1:
+            return y_0 + (y_1 - y_0) * (x - x_0) / (x_1 - x_0)
+    raise AssertionError
+
+
+def normal_score(value: float, values: Sequence[float]) -> float:
+    """The normal quantile of a value's middle rank: half of its equals count as below it."""
+    below, equal = sum(one < value for one in values), sum(one == value for one in values)
+    return statistics.NormalDist().inv_cdf((below + equal / 2) / len(values))

@@ -59,9 +59,9 @@ def _real_tables(blocks: Sequence[Block], codecs: Sequence[RealCodec]) -> tuple[
     scores: list[float] = []
     for block, codec in zip(blocks, codecs, strict=True):
         transform = codec.transform
-        kind, first = KINDS.index(transform.kind), len(knots)
+        kind, first, curve = KINDS.index(transform.kind), len(knots), transform.curve
         scaled = (codec.center, codec.scale, transform.lmbda, codec.decimals, *codec.value_range)
-        rows.append((block.start, kind, *scaled, first, len(transform.knots)))
-        knots += transform.knots
-        scores += transform.scores
+        rows.append((block.start, kind, *scaled, first, len(curve.knots) if curve else 0))
+        knots += curve.knots if curve else ()
+        scores += curve.scores if curve else ()
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 10), torch.tensor([knots, scores], dtype=torch.float64)

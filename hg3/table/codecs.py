@@ -9,13 +9,13 @@ import numpy as np
 
 from hg3.errors import SchemaError, TableError
 from hg3.table.column import LARGEST_REAL, Code, Column, lattice_bounds
+from hg3.table.curve import extremes, fit_curve
 from hg3.table.transforms import Transform, fit_transform
 
 MOST_DECIMALS = 9
 MILDEST_LAMBDA = {"box-cox": 0.0, "yeo-johnson": 1.0}  # the logarithm, the identity
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 RELATIVE_TOLERANCE = 2e-6  # of a round trip through float32, where half a unit of the last decimal is less
-EXTREME_PATIENTS = 10  # sampling bounds are a mean over so many, so that no release repeats a real extreme
 FEWEST_CARRIERS = 10  # a code that fewer training patients carry does not enter a learned category table
 
 
@@ -69,7 +69,9 @@ def on_lattice(value: np.ndarray, decimals: int, low: float, high: float) -> np.
     return np.clip(np.round(value, decimals), low, high) + 0.0  # no -0.0
 
 
-def fit_real(values: np.ndarray, column: Column, scaling: str = "standard") -> tuple[RealCodec | None, str | None]:
+def fit_real(
+    values: np.ndarray, patient: np.ndarray, column: Column, scaling: str = "standard"
+) -> tuple[RealCodec | None, str | None]:
     """Return the fitted codec of a real column (None if it is constant at its decimals) and a warning.
 
     Where float32 cannot hold the decimals, simpler transforms are tried, then fewer decimals are kept: -2 of
@@ -77,7 +79,8 @@ def fit_real(values: np.ndarray, column: Column, scaling: str = "standard") -> t
 
     Parameters
     ----------
-    values : float64, shape (n,): the training values, finite. scaling : see `encoding.fit_encoder`.
+    values, patient : training values, float64, finite, and their patients' numbers, shape (n,).
+    scaling : see `encoding.fit_encoder`.
 
     Raises
     ------
@@ -92,23 +95,28 @@ def fit_real(values: np.ndarray, column: Column, scaling: str = "standard") -> t
             "constant; give it more decimals or another unit"
         )
         return None, warning if np.ptp(values) else None
-    best = _best_codec(rounded, column, wanted, scaling)
+    best = _best_codec(rounded, patient, column, wanted, scaling)
     if best.decimals < min(wanted, 0 if column.decimals is None else wanted):
         return best, (
             f"column {column.name!r} has values of {wanted} decimals and its range allows {best.decimals} in "
             "float32; that many are kept"
         )
+    if scaling == "normal" and best.transform.curve is None:
+        return best, (
+            f"column {column.name!r} is scaled as under encoding.scaling = standard: too few patients differ for "
+            "normal scores, or these would lose decimals in float32"
+        )
     return best, None
 
 
-def _best_codec(values: np.ndarray, column: Column, wanted: int, scaling: str) -> RealCodec:
+def _best_codec(values: np.ndarray, patient: np.ndarray, column: Column, wanted: int, scaling: str) -> RealCodec:
     """Return the first codec that keeps the `wanted` decimals, or the one that keeps most.
 
     Values beyond those of training count as long as some codec can hold them.
     """
     for reach in (2.0, 0.0):
         best: RealCodec | None = None
-        for transform in _candidates(values, column):
+        for transform in _candidates(values, patient, column, scaling):
             codec = _most_precise(values, transform, wanted, column.bounds, reach, scaling)
             if codec is not None and (best is None or codec.decimals > best.decimals):
                 best = codec
@@ -122,7 +130,21 @@ def _best_codec(values: np.ndarray, column: Column, wanted: int, scaling: str) -
     )
 
 
-def _candidates(values: np.ndarray, column: Column) -> Iterator[Transform]:
+def _candidates(values: np.ndarray, patient: np.ndarray, column: Column, scaling: str) -> Iterator[Transform]:
+    """Yield the transforms to try, best first: under a normal scaling with a curve, then without."""
+    if column.transform == "quantile":
+        yield _curved(Transform("none"), values, patient)
+        return
+    if scaling == "normal":
+        yield from (_curved(transform, values, patient) for transform in _transforms(values, column))
+    yield from _transforms(values, column)
+
+
+def _curved(transform: Transform, values: np.ndarray, patient: np.ndarray) -> Transform:
+    return replace(transform, curve=fit_curve(transform.forward(values), patient))
+
+
+def _transforms(values: np.ndarray, column: Column) -> Iterator[Transform]:
     """Yield the transform of the schema, then milder ones; or the one that suits, then simpler ones."""
     may_be_negative = column.bounds[0] < 0
     fitted = fit_transform(values, column.transform, column.name, may_be_negative)
@@ -172,7 +194,7 @@ def _most_precise(
     None if so few do that they would leave less than a hundred steps in the range of `values`.
     """
     y = transform.forward(values)
-    center, scale = (y.mean(), y.std()) if scaling == "standard" else ((y.max() + y.min()) / 2, np.ptp(y) / 2)
+    center, scale = ((y.max() + y.min()) / 2, np.ptp(y) / 2) if scaling == "range" else (y.mean(), y.std())
     center, scale = float(center), float(scale) or 1.0
     probe = _probe(values, transform.kind, bounds, reach)
     fewest = 2 - math.floor(math.log10(np.ptp(values)))
@@ -202,22 +224,23 @@ def _survives(value: np.ndarray, codec: RealCodec) -> bool:
     return bool((exact | (np.abs(back - value) <= RELATIVE_TOLERANCE * np.abs(value))).all())
 
 
-def sampling_bounds(codec: RealCodec, values: np.ndarray, patient: np.ndarray) -> tuple[float, float]:
+def sampling_bounds(
+    codec: RealCodec, values: np.ndarray, patient: np.ndarray, scaling: str = "standard"
+) -> tuple[float, float]:
     """Return the lowest and highest model value that a sampler may give.
 
-    A finite clinical bound counts; where there is none, the mean over the 10 most extreme patients there.
+    A finite clinical bound counts; where there is none, and always under a normal scaling, whose values are inside
+    them, the mean over the 10 most extreme patients there. A scaling of the range has its own.
 
     Parameters
     ----------
     values, patient : training values and their patients' numbers, shape (n,).
     """
-    x = codec.encode(values).astype(np.float64)
-    order = np.lexsort((x, patient))
-    first = np.flatnonzero(np.diff(patient[order], prepend=-1))
-    last = np.append(first[1:], len(order)) - 1
-    lowest, highest = np.sort(x[order][first]), np.sort(x[order][last])
-    ends = [float(lowest[:EXTREME_PATIENTS].mean()), float(highest[-EXTREME_PATIENTS:].mean())]
-    for side, bound in enumerate(codec.bounds):
+    if scaling == "range":
+        return -1.0, 1.0
+    lowest, highest = extremes(codec.encode(values).astype(np.float64), patient)
+    ends = [float(lowest.mean()), float(highest.mean())]
+    for side, bound in enumerate(codec.bounds if scaling == "standard" else ()):
         if math.isfinite(bound):
             ends[side] = float(codec.encode(np.array([bound]))[0])
     return ends[0], ends[1]

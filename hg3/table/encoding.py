@@ -85,7 +85,8 @@ class Encoder:
         for fitted in self.columns:
             update: dict[str, Any] = {}
             if fitted.codec:
-                update = {"decimals": fitted.codec.decimals, "transform": fitted.codec.transform.kind}
+                asked, kind = fitted.column.transform, fitted.codec.transform.kind
+                update = {"decimals": fitted.codec.decimals, "transform": asked if asked == "quantile" else kind}
             elif fitted.categories:
                 update = {"categories": fitted.categories}
             columns.append(fitted.column.model_copy(update=update))
@@ -97,7 +98,8 @@ def fit_encoder(cohort: Cohort, train: np.ndarray, scaling: str = "standard") ->
 
     Parameters
     ----------
-    scaling : of transformed reals, "standard" (mean 0, sd 1) or "range" (the training range is [-1, 1]).
+    scaling : of transformed reals, "standard" (mean 0, sd 1), "range" (the training range is [-1, 1]) or "normal"
+        (their normal scores, at mean 0 and sd 1).
 
     Raises
     ------
@@ -164,12 +166,12 @@ def _fit_real_column(
     cohort: Cohort, column: Column, rows: np.ndarray, scaling: str
 ) -> tuple[FittedColumn, list[Block], str | None]:
     values, flagged = cohort.values[column.name][rows], column.missing == "modelled"
-    codec, warning = fit_real(values, column, scaling)
+    patient = cohort.patient_index[rows]
+    codec, warning = fit_real(values, patient, column, scaling)
     if codec is None:
         constant = constant_of(float(values[0]), column)
         return FittedColumn(column, None, (), constant, flagged), [], warning
-    patient = cohort.patient_index[rows]
-    low, high = (-1.0, 1.0) if scaling == "range" else sampling_bounds(codec, values, patient)
+    low, high = sampling_bounds(codec, values, patient, scaling)
     return FittedColumn(column, codec, (), None, flagged), [Block(column.name, "real", 0, 1, low, high)], warning
 
 

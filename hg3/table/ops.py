@@ -11,6 +11,7 @@ from torch import Tensor
 from hg3.extension import register
 from hg3.philox import words
 from hg3.table.codecs import on_lattice
+from hg3.table.curve import Curve
 from hg3.table.transforms import Transform
 
 NAME = "hg3::decode"
@@ -18,7 +19,7 @@ SCHEMA = (
     "decode(Tensor x, Tensor reals, Tensor knots, Tensor categories, Tensor? patient=None, int seed=0, int stream=0, "
     "bool wide=False) -> (Tensor, Tensor)"
 )
-KINDS = ("none", "log1p", "box-cox", "yeo-johnson", "quantile")
+KINDS = ("none", "log1p", "box-cox", "yeo-johnson")
 CODES_OF_A_BYTE = 256
 
 Result = tuple[Tensor, Tensor]
@@ -44,8 +45,8 @@ def decode(
     ----------
     x : x_0, float32, shape (N, C, L), finite, any strides.
     reals : float64, shape (R, 10): channel, kind (a position in KINDS), center, scale, lambda, decimals, lowest and
-        highest value, first knot, number of knots.
-    knots : float64, shape (2, Q): values and scores of the quantile transforms.
+        highest value, first knot, number of knots, which is 0 for a column without a curve.
+    knots : float64, shape (2, Q): transformed values and scores of the curves.
     categories : int64, shape (K, 2): first channel, number of codes.
     patient : int64, shape (N,); with seed and stream, a `philox.stream_word`, says which words are drawn.
     wide : codes are int32, for blocks of more than 256.
@@ -83,8 +84,8 @@ def _decode_numpy(
 
 def _clinical(x: np.ndarray, row: list[float], knots: np.ndarray) -> np.ndarray:
     _, kind, center, scale, lmbda, decimals, low, high, first, count = row
-    curve = (tuple(part[int(first) : int(first + count)]) for part in knots)
-    transform = Transform(KINDS[int(kind)], lmbda, *curve)
+    curve = Curve(*(tuple(part[int(first) : int(first + count)]) for part in knots)) if count else None
+    transform = Transform(KINDS[int(kind)], lmbda, curve)
     return on_lattice(transform.inverse(x.astype(np.float64) * scale + center), int(decimals), low, high)
 
 
@@ -124,11 +125,11 @@ def _check(x: Tensor, reals: Tensor, knots: Tensor, categories: Tensor, patient:
 
 def _check_reals(reals: Tensor, n_channels: int, n_knots: int) -> None:
     for number, (channel, kind, *_, first, count) in enumerate(reals.tolist()):
-        has_knots = kind != KINDS.index("quantile") or (first >= 0 and count >= 2 and first + count <= n_knots)
+        has_knots = count == 0 or (first >= 0 and count >= 2 and first + count <= n_knots)
         if not (0 <= channel < n_channels and kind in range(len(KINDS)) and has_knots):
             raise ValueError(
                 f"{NAME}: reals row {number} has channel {channel:g}, kind {kind:g} and {count:g} knots from {first:g} "
-                f"on, expected a channel below {n_channels}, a kind from 0 to 4, and for kind 4 two or more of the "
+                f"on, expected a channel below {n_channels}, a kind from 0 to 3, and none, or two or more, of the "
                 f"{n_knots} knots"
             )
 

@@ -30,15 +30,15 @@ def encoder_of_schema(
 
     Parameters
     ----------
-    scaling : as in `fit_encoder`; even values between the bounds have mean 0 and sd 1, or are [-1, 1].
+    scaling : as in `fit_encoder`, but not normal; even values between the bounds have mean 0 and sd 1, or are [-1, 1].
     complete : whether every record is known to have a row at every time, see `check_complete`.
 
     Raises
     ------
     SchemaError
-        If the schema leaves anything to the data, or no column varies over time.
+        If the schema or the scaling leaves anything to the data, or no column varies over time.
     """
-    check_says_all(schema)
+    check_says_all(schema, scaling)
     fitted: list[FittedColumn] = []
     warnings: list[str] = []
     blocks: dict[bool, list[Block]] = {True: [], False: []}
@@ -55,8 +55,13 @@ def encoder_of_schema(
     return Encoder(schema, tuple(fitted), layout), warnings
 
 
-def check_says_all(schema: TableSchema) -> None:
-    """Refuse a schema that leaves something to the data; the message names every column and what it lacks."""
+def check_says_all(schema: TableSchema, scaling: str = "standard") -> None:
+    """Refuse a scaling or a schema that leaves something to the data; the message names every column that does."""
+    if scaling == "normal":
+        raise SchemaError(
+            "a private training learns ranges from the schema alone, and encoding.scaling is normal, which is fitted; "
+            "set it to standard"
+        )
     lacking = [f"column {column.name!r} {what}" for column in schema.columns for what in _lacks(column)]
     if lacking:
         raise SchemaError(
@@ -101,10 +106,11 @@ def _column(column: Column, scaling: str) -> tuple[FittedColumn, list[Block], st
 def _real_column(column: Column, scaling: str, flagged: bool) -> tuple[FittedColumn, list[Block], str | None]:
     known = column.model_copy(update={"transform": transform_of(column)})
     values = even_values(known)
-    codec, warning = fit_real(values, known, scaling)
+    numbers = np.arange(len(values))
+    codec, warning = fit_real(values, numbers, known, scaling)
     if codec is None:
         return FittedColumn(column, None, (), constant_of(float(values[0]), known), flagged), [], warning
-    low, high = (-1.0, 1.0) if scaling == "range" else sampling_bounds(codec, values, np.arange(len(values)))
+    low, high = sampling_bounds(codec, values, numbers, scaling)
     return FittedColumn(column, codec, (), None, flagged), [Block(column.name, "real", 0, 1, low, high)], warning
 
 

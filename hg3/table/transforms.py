@@ -1,38 +1,38 @@
 """Monotone transforms of real columns towards a normal shape, fitted on training values, float64 back."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special, stats
 
 from hg3.errors import SchemaError
+from hg3.table.curve import Curve
 
 BOX_COX_SHIFT = 1e-3  # added before Box-Cox so that zeros pass (Health Gym)
 LAMBDA_LIMIT = 2.0  # beyond it a float32 model cannot resolve the crowded end
 LARGEST_EXPONENT = 230.0  # exp of it is 1e100: far outside any bound, and still finite
 FIT_SIZE = 10_000  # order statistics used to fit; more do not move the third digit
-N_KNOTS = 256
 
 
 @dataclass(frozen=True)
 class Transform:
-    """A fitted transform `kind` with parameter `lmbda` (power transforms) or `knots` and `scores` (quantile).
+    """A fitted transform `kind` with parameter `lmbda` (power transforms), and a curve behind it where there is one.
 
     `forward` and `inverse` take and return float64 arrays of any shape; both are increasing.
     """
 
     kind: str
     lmbda: float = 1.0
-    knots: tuple[float, ...] = field(default=(), repr=False)
-    scores: tuple[float, ...] = field(default=(), repr=False)
+    curve: Curve | None = None
 
     def forward(self, value: np.ndarray) -> np.ndarray:
         """Return transformed values; Box-Cox: ((x + 1e-3)^lambda - 1) / lambda (Box and Cox 1964, eq. 1)."""
-        value = np.asarray(value, dtype=np.float64)
+        y = self._of_kind(np.asarray(value, dtype=np.float64))
+        return y if self.curve is None else self.curve.forward(y)
+
+    def _of_kind(self, value: np.ndarray) -> np.ndarray:
         match self.kind:
-            case "none":
-                return value
             case "log1p":
                 return np.log1p(value)
             case "box-cox":
@@ -43,7 +43,7 @@ class Transform:
                     special.boxcox1p(np.maximum(value, 0.0), self.lmbda),
                     -special.boxcox1p(np.maximum(-value, 0.0), 2.0 - self.lmbda),
                 )
-        return _interpolate(value, np.asarray(self.knots), np.asarray(self.scores))
+        return value
 
     def inverse(self, y: np.ndarray) -> np.ndarray:
         """Return values from transformed ones; past a pole (lambda < 0) a huge number, never an infinity.
@@ -51,9 +51,9 @@ class Transform:
         Box-Cox and log1p take no negative values, and give none.
         """
         y = np.asarray(y, dtype=np.float64)
+        if self.curve is not None:
+            y = self.curve.inverse(y)
         match self.kind:
-            case "none":
-                return y
             case "log1p":
                 return np.expm1(np.clip(y, 0.0, LARGEST_EXPONENT))
             case "box-cox":
@@ -62,15 +62,17 @@ class Transform:
                 up = np.expm1(_log_of_box_cox(np.maximum(y, 0.0), self.lmbda))
                 down = -np.expm1(_log_of_box_cox(np.maximum(-y, 0.0), 2.0 - self.lmbda))
                 return np.where(y >= 0, up, down)
-        return _interpolate(y, np.asarray(self.scores), np.asarray(self.knots))
+        return y
 
     def to_dict(self) -> dict[str, object]:
-        curve = {"knots": list(self.knots), "scores": list(self.scores)}
-        return {"kind": self.kind, "lmbda": self.lmbda, **curve}
+        knots, scores = (list(self.curve.knots), list(self.curve.scores)) if self.curve else ([], [])
+        return {"kind": self.kind, "lmbda": self.lmbda, "knots": knots, "scores": scores}
 
     @classmethod
     def from_dict(cls, content: dict) -> "Transform":
-        return cls(content["kind"], content["lmbda"], tuple(content["knots"]), tuple(content["scores"]))
+        kind = content["kind"].replace("quantile", "none")  # as an earlier hg3 wrote a curve without another transform
+        curve = Curve(tuple(content["knots"]), tuple(content["scores"])) if content["knots"] else None
+        return cls(kind, content["lmbda"], curve)
 
 
 def _log_of_box_cox(y: np.ndarray, lmbda: float) -> np.ndarray:
@@ -80,13 +82,6 @@ def _log_of_box_cox(y: np.ndarray, lmbda: float) -> np.ndarray:
     base = np.maximum(lmbda * y, -1.0 + 1e-300)
     with np.errstate(divide="ignore"):  # log1p(-1) is -inf at the pole and is clipped below
         return np.clip(np.log1p(base) / lmbda, -LARGEST_EXPONENT, LARGEST_EXPONENT)
-
-
-def _interpolate(x: np.ndarray, x_knots: np.ndarray, y_knots: np.ndarray) -> np.ndarray:
-    """Interpolate linearly and go on beyond both ends with the slope between the two end knots."""
-    slope = (y_knots[-1] - y_knots[0]) / (x_knots[-1] - x_knots[0])
-    inside = np.interp(x, x_knots, y_knots)
-    return inside + slope * (np.minimum(x - x_knots[0], 0.0) + np.maximum(x - x_knots[-1], 0.0))
 
 
 def fit_transform(values: np.ndarray, kind: str | None, name: str, may_be_negative: bool = False) -> Transform:
@@ -121,23 +116,11 @@ def _fit(sample: np.ndarray, kind: str) -> Transform:
             return Transform(kind, _clip_lambda(lmbda))
         case "yeo-johnson":
             return Transform(kind, _clip_lambda(stats.yeojohnson_normmax(sample)))
-        case "quantile":
-            return _fit_quantile(sample)
     return Transform(kind)
 
 
 def _clip_lambda(lmbda: float) -> float:
     return float(np.clip(lmbda, -LAMBDA_LIMIT, LAMBDA_LIMIT))
-
-
-def _fit_quantile(sample: np.ndarray) -> Transform:
-    """Map equally spaced order statistics to normal scores; a repeated value gets the middle score."""
-    picks = np.linspace(0, len(sample) - 1, min(len(sample), N_KNOTS)).astype(np.int64)
-    knots = np.unique(sample[picks])
-    below = np.searchsorted(sample, knots, side="left")
-    up_to = np.searchsorted(sample, knots, side="right")
-    scores = special.ndtri((below + up_to) / (2.0 * len(sample)))
-    return Transform("quantile", knots=tuple(knots.tolist()), scores=tuple(scores.tolist()))
 
 
 def _choose(sample: np.ndarray, may_be_negative: bool) -> Transform:

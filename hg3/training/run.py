@@ -165,7 +165,7 @@ def _checked(table: Path, schema: TableSchema, preset: Preset) -> tuple[Cohort, 
     """
     if preset.privacy is None:
         return checked_cohort(read_table(table, schema), schema)
-    check_says_all(schema)
+    check_says_all(schema, preset.encoding.scaling)
     cohort, _ = checked_cohort(read_table(table, schema), schema, to_learn_from=False)
     if preset.privacy.complete:
         check_complete(cohort)

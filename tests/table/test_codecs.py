@@ -21,6 +21,7 @@ from hg3.table.codecs import (
 )
 from hg3.table.column import Column
 from hg3.table.transforms import Transform
+from tests import oracle
 
 INFINITE = (-math.inf, math.inf)
 
@@ -29,8 +30,9 @@ def real(**fields: Any) -> Column:
     return Column(name="x", kind="real", **fields)
 
 
-def codec_of(values: np.ndarray, column: Column) -> RealCodec:
-    codec, _ = fit_real(values, column)
+def codec_of(values: np.ndarray, column: Column, scaling: str = "standard") -> RealCodec:
+    """Fit a codec on values of a patient each."""
+    codec, _ = fit_real(values, np.arange(len(values)), column, scaling)
     assert codec is not None
     return codec
 
@@ -60,10 +62,11 @@ def test_rounding_at_a_bound_goes_inward() -> None:
 @pytest.mark.parametrize("transform", [None, "box-cox", "yeo-johnson", "log1p", "quantile", "none"])
 @pytest.mark.parametrize("decimals", [0, 2, 6])
 @pytest.mark.parametrize("scale", [1.0, 1e4, 1e7])
-def test_values_inside_the_bounds_come_back(transform: Any, decimals: int, scale: float) -> None:
+@pytest.mark.parametrize("scaling", ["standard", "normal"])
+def test_values_inside_the_bounds_come_back(transform: Any, decimals: int, scale: float, scaling: str) -> None:
     rng = np.random.default_rng(0)
     values = np.round(scale * rng.lognormal(0, 1, 500), decimals).clip(0, 30 * scale)
-    codec = codec_of(values, real(transform=transform, decimals=decimals, bounds=(0.0, 30 * scale)))
+    codec = codec_of(values, real(transform=transform, decimals=decimals, bounds=(0.0, 30 * scale)), scaling)
     others = np.round(scale * rng.lognormal(0, 1, 2000), decimals).clip(0, 30 * scale)
     back = codec.decode(codec.encode(others))
     assert codec.encode(others).dtype == np.float32
@@ -81,7 +84,7 @@ def test_decimals_are_those_of_the_training_values() -> None:
 
 def test_decimals_that_float32_cannot_hold_are_cut_with_a_warning() -> None:
     values = np.array([-10.0, 0.01, 55.5, 9876543.21])
-    codec, warning = fit_real(values, real(decimals=9, transform="none"))
+    codec, warning = fit_real(values, np.arange(4), real(decimals=9, transform="none"))
     assert codec is not None and codec.decimals <= 0
     assert warning is not None and "column 'x' has values of 9 decimals and its range allows" in warning
     assert "98765" not in warning
@@ -97,15 +100,15 @@ def test_a_transform_too_steep_for_float32_is_made_milder() -> None:
 
 
 def test_a_column_without_a_step_is_constant() -> None:
-    assert fit_real(np.array([2.0, 2.0]), real()) == (None, None)
-    codec, warning = fit_real(np.array([2.01, 2.02]), real(decimals=1))
+    assert fit_real(np.array([2.0, 2.0]), np.arange(2), real()) == (None, None)
+    codec, warning = fit_real(np.array([2.01, 2.02]), np.arange(2), real(decimals=1))
     assert codec is None and warning is not None and "varies by less than its 1 decimals show" in warning
 
 
 @pytest.mark.parametrize("values", [[2e-11, 3e-10], [2e-11, 2e-11]])
 def test_bounds_that_the_learned_decimals_cannot_resolve_are_refused(values: list[float]) -> None:
     column = real(bounds=(1e-12, 4e-10))
-    for fit in (lambda: fit_real(np.array(values), column), lambda: constant_of(values[0], column)):
+    for fit in (lambda: fit_real(np.array(values), np.arange(2), column), lambda: constant_of(values[0], column)):
         with pytest.raises(
             SchemaError, match=r"'x' has bounds with no number of 9 decimals between them.* smaller unit"
         ):
@@ -160,6 +163,57 @@ def test_clinical_bounds_are_the_sampling_bounds() -> None:
     low, high = sampling_bounds(below, values, patient)
     assert low == below.encode(np.array([0.0]))[0]
     assert high == pytest.approx(below.encode(values[-10:]).astype(np.float64).mean())
+
+
+def sharp_edge(n: int = 20_000) -> np.ndarray:
+    """Return values like viral loads: nearly logarithmic, of six decimals, none above an edge where many lie."""
+    rng = np.random.default_rng(5)
+    return np.round(np.where(rng.random(n) < 0.6, rng.lognormal(3, 1, n), 1e5 * (1 - 0.2 * rng.random(n) ** 2)), 6)
+
+
+def test_normal_scores_keep_the_decimals_and_end_at_the_edge() -> None:
+    values, patient = sharp_edge(), np.repeat(np.arange(400), 50)
+    column = real(transform="box-cox", decimals=6, bounds=(0.0, 1e7))
+    codec, warning = fit_real(values, patient, column, "normal")
+    assert codec is not None and warning is None
+    assert codec.decimals == 6 and codec.transform.curve is not None
+    x = codec.encode(values).astype(np.float64)
+    assert abs(x.mean()) < 1e-3 and abs(x.std() - 1) < 1e-3 and abs((x**4).mean() - 3) < 0.25
+    probe = np.concatenate([values, np.geomspace(1e-6, 1e7, 5000)])
+    allowed = np.maximum(0.5e-6 * (1 + 1e-6), RELATIVE_TOLERANCE * probe)
+    assert (np.abs(codec.decode(codec.encode(probe)) - np.round(probe, 6)) <= allowed).all()
+    ends = np.array(sampling_bounds(codec, values, patient, "normal"))
+    low, high = codec.decode(ends.astype(np.float32))
+    assert values.min() < low < np.quantile(values, 0.01) and np.quantile(values, 0.999) < high < values.max()
+    assert (np.abs(ends) > 3).all()  # where a normal tail has next to nothing left to hold back
+
+
+def test_a_few_values_come_back_and_have_the_scores_of_their_middle_ranks() -> None:
+    values = np.repeat([3.0, 4.0, 7.0, 15.0], [3, 40, 200, 157])
+    codec = codec_of(values, real(decimals=0, bounds=(3.0, 15.0)), "normal")
+    every = np.arange(3.0, 16.0)
+    assert codec.decode(codec.encode(every)).tolist() == every.tolist()
+    x = codec.encode(np.array([4.0, 7.0, 15.0])).astype(np.float64) * codec.scale + codec.center
+    assert x.tolist() == pytest.approx([oracle.normal_score(v, values.tolist()) for v in (4.0, 7.0, 15.0)], abs=0.01)
+    low, high = codec.decode(np.array(sampling_bounds(codec, values, np.arange(400), "normal"), np.float32))
+    assert (low, high) == (4.0, 15.0)  # three patients have the lowest, and a release will not
+
+
+def test_a_curve_that_float32_cannot_hold_is_left_out() -> None:
+    values = np.round(np.append(np.random.default_rng(0).normal(5, 1, 1000), np.full(30, 1e6)), 2)
+    column, patient = real(transform="none", decimals=2), np.arange(1030)
+    codec, warning = fit_real(values, patient, column, "normal")
+    assert codec == codec_of(values, column) and codec.transform.curve is None
+    assert warning is not None and warning.startswith("column 'x' is scaled as under encoding.scaling = standard: too")
+    assert sampling_bounds(codec, values, patient, "normal")[1] == codec.encode(np.array([1e6]))[0]
+
+
+def test_a_quantile_transform_is_normal_scores_of_the_plain_values() -> None:
+    values = np.round(np.random.default_rng(1).gamma(2, 30, 3000), 2)
+    one = codec_of(values, real(transform="quantile", bounds=(0.0, 1e4)))
+    assert one == codec_of(values, real(transform="none", bounds=(0.0, 1e4)), "normal")
+    assert one.transform.kind == "none" and one.transform.curve is not None
+    assert sampling_bounds(one, values, np.arange(3000))[1] == one.encode(np.array([1e4]))[0]
 
 
 def category(**fields: Any) -> Column:

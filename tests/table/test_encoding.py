@@ -36,9 +36,11 @@ def rejecting_unfit_draws() -> Iterator[None]:
         reject()
 
 
-def fitted(schema: TableSchema, table: pd.DataFrame, train: np.ndarray) -> tuple[Cohort, Encoder]:
+def fitted(
+    schema: TableSchema, table: pd.DataFrame, train: np.ndarray, scaling: str = "standard"
+) -> tuple[Cohort, Encoder]:
     cohort, _ = checked_cohort(table, schema)
-    return cohort, fit_encoder(cohort, train)[0]
+    return cohort, fit_encoder(cohort, train, scaling)[0]
 
 
 def there_and_back(cohort: Cohort, encoder: Encoder) -> Cohort:
@@ -72,10 +74,10 @@ def assert_real_came_back(given_: np.ndarray, back: np.ndarray, fit: FittedColum
     assert (inward | (np.abs(back - given_) <= allowed)).all()
 
 
-@given(cases())
-def test_decoding_gives_back_what_was_encoded(case: Case) -> None:
+@given(cases(), st.sampled_from(("standard", "normal")))
+def test_decoding_gives_back_what_was_encoded(case: Case, scaling: str) -> None:
     with rejecting_unfit_draws():
-        cohort, encoder = fitted(case.schema, case.table, case.train)
+        cohort, encoder = fitted(case.schema, case.table, case.train, scaling)
         back = there_and_back(cohort, encoder)
     for shape, shape_back in zip(record_shape(cohort), record_shape(back), strict=True):
         assert (shape == shape_back).all()

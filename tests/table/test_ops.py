@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,11 +17,14 @@ from hg3.philox import Stream, stream_word
 from hg3.table.block_values import _real_tables
 from hg3.table.codecs import RealCodec
 from hg3.table.column import LARGEST_REAL
+from hg3.table.curve import fit_curve
 from hg3.table.ops import KINDS, _decode_numpy, decode
-from hg3.table.transforms import LAMBDA_LIMIT, Transform, fit_transform
+from hg3.table.transforms import LAMBDA_LIMIT, Transform
 from tests import oracle
 
-CURVE = fit_transform(np.random.default_rng(0).lognormal(3, 1, 2000).round(1), "quantile", "x")
+SKEWED = np.random.default_rng(0).lognormal(3, 1, 2000).round(1)
+CURVED = tuple(f"{kind}, curve" for kind in KINDS)
+ALL = (*KINDS, *CURVED)
 FREE = (-math.inf, math.inf)
 STREAM = stream_word(Stream.DECODE) | 1
 BOTH = pytest.mark.parametrize("implementation", [decode, _decode_numpy], ids=["operator", "numpy"])
@@ -29,9 +33,14 @@ EXTREMES = [0.0, -0.0, 1e-45, -1e-45, 1e-30, 0.5, -0.5, 1.0, -1.0, 30.0, -30.0, 
 Layout = Callable[[Tensor], Tensor]
 
 
+def transform(kind: str, lmbda: float = 1.0) -> Transform:
+    """Return the transform of one of ALL."""
+    plain = Transform(kind.removesuffix(", curve"), lmbda)
+    return replace(plain, curve=fit_curve(plain.forward(SKEWED), np.arange(2000))) if kind in CURVED else plain
+
+
 def codec(kind: str, lmbda: float = 1.0, decimals: int = 2, bounds: tuple[float, float] = FREE) -> RealCodec:
-    transform = CURVE if kind == "quantile" else Transform(kind, lmbda)
-    return RealCodec(transform, 0.75, 1.5, decimals, bounds)
+    return RealCodec(transform(kind, lmbda), 0.75, 1.5, decimals, bounds)
 
 
 def tables(codecs: list[RealCodec], widths: list[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,16 +77,16 @@ def assert_agrees(actual: np.ndarray, one: RealCodec, x: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("decimals", range(-2, 10))
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_every_transform_is_the_codecs(kind: str, decimals: int) -> None:
     x = np.concatenate([normals(1, 1, 2000)[0, 0].numpy(), normals(1, 1, 200, 1e3)[0, 0].numpy(), EXTREMES])
-    for lmbda in (0.3,) if kind not in ("box-cox", "yeo-johnson") else (-2.0, -0.3, -1e-9, 0.0, 0.3, 1.0, 2.0):
+    for lmbda in (0.3,) if not kind.startswith(("box-cox", "yeo-johnson")) else (-2.0, -0.3, -1e-9, 0.0, 0.3, 1.0, 2.0):
         for bounds in (FREE, (0.0, 1000.0), (-math.inf, 5000.0), (1.0, math.inf)):
             one = codec(kind, lmbda, decimals, bounds)
             assert_agrees(values_of(one, x), one, x)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_ties_are_tipped_in_a_million_cells_as_seldom_as_libraries_differ(kind: str) -> None:
     x = normals(1, 1, 1_000_000, 1.0)[0, 0].numpy()
     one = codec(kind, 0.3, 3, (0.0, 1e6))
@@ -85,7 +94,7 @@ def test_ties_are_tipped_in_a_million_cells_as_seldom_as_libraries_differ(kind: 
 
 
 @given(
-    st.sampled_from(KINDS),
+    st.sampled_from(ALL),
     st.floats(-LAMBDA_LIMIT, LAMBDA_LIMIT),
     st.floats(-1e6, 1e6),
     st.floats(1e-9, 1e9),
@@ -95,16 +104,15 @@ def test_ties_are_tipped_in_a_million_cells_as_seldom_as_libraries_differ(kind: 
 def test_no_finite_number_gives_anything_but_a_number(
     kind: str, lmbda: float, center: float, scale: float, decimals: int, x: list[float]
 ) -> None:
-    transform = CURVE if kind == "quantile" else Transform(kind, lmbda)
     for bounds in (FREE, (0.07, 999.96)):
         if decimals < 2 and bounds != FREE:
             bounds = (0.0, 1000.0)
-        one = RealCodec(transform, center, scale, decimals, bounds)
+        one = RealCodec(transform(kind, lmbda), center, scale, decimals, bounds)
         values = values_of(one, np.array(x))
         low, high = one.value_range
         assert ((low <= values) & (values <= high)).all() and (np.abs(values) <= LARGEST_REAL).all()
         assert not np.signbit(values[values == 0]).any()
-        if kind in ("none", "quantile"):  # no mathematical function
+        if kind.startswith("none"):  # no mathematical function
             assert np.array_equal(values, one.decode(np.array(x, np.float32)))
 
 
@@ -151,10 +159,22 @@ def test_what_is_not_a_number_stays_none_and_has_no_code_of_its_own(
     implementation: Callable[..., tuple[Tensor, Tensor]],
 ) -> None:
     x = normals(4, 8, 5)
-    x[1, 0] = x[2, 6, 3] = math.nan
+    x[1, 0] = x[2, 5, 3] = math.nan
     values, codes = implementation(x, *tables([codec(kind) for kind in KINDS], [3]))
     assert values[0, 1].isnan().all() and values.isnan().sum() == 5
-    assert np.array_equal(codes[0], x[:, 5:8].numpy().argmax(axis=1)) and codes[0, 2, 3] == 1
+    assert np.array_equal(codes[0], x[:, 4:7].numpy().argmax(axis=1)) and codes[0, 2, 3] == 1
+
+
+@BOTH
+def test_a_curve_is_what_the_oracle_draws(implementation: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    knots, scores = [-4.0, -1.0, 0.5, 0.75, 9.0], [-2.0, -1.5, 0.0, 1.0, 2.0]
+    x = torch.tensor([-1e4, -7.0, -2.0, -1.75, -1.5, -0.5, 0.0, 0.125, 0.5, 1.0, 1.5, 2.0, 2.5, 30.0, 1e4])
+    reals = torch.tensor([[0, 0, 0.5, 2.0, 1.0, 6, -1e30, 1e30, 1, 5], [0, 1, 0.5, 2.0, 1.0, 6, -1e30, 1e30, 1, 5]])
+    table = torch.tensor([[0.0, *knots], [0.0, *scores]], dtype=torch.float64)
+    plain, log = implementation(x[None, None], reals.double(), table, torch.zeros(0, 2, dtype=torch.int64))[0][:, 0]
+    y = [oracle.on_line(0.5 + 2.0 * float(one), scores, knots) for one in x]
+    assert plain.tolist() == pytest.approx(y, abs=1e-6)
+    assert log.tolist() == pytest.approx([math.expm1(min(max(one, 0.0), 69.0775527898)) for one in y], rel=1e-6)
 
 
 # draws
@@ -241,7 +261,7 @@ def every_other(x: Tensor) -> Tensor:
 
 
 LAYOUTS = pytest.mark.parametrize("layout", [dense, permuted, patients_last, sliced, every_other])
-MANY = tables([codec(kind, 0.3) for kind in KINDS], [3, 2])
+MANY = tables([codec(kind, 0.3) for kind in (*KINDS, "box-cox, curve")], [3, 2])
 PATIENT = torch.tensor([7, 2**32 + 5, 2**40])
 
 
@@ -321,13 +341,15 @@ ERRORS = [
     (4, PATIENT[:2], "patient has shape (2,), expected (3,)"),
     (4, PATIENT.int(), "patient is torch.int32, expected torch.int64"),
     (1, with_entry(REALS, 0, 0, 10.0), "reals row 0 has channel 10, kind 0 and 0 knots from 0 on, expected a channel"),
-    (1, with_entry(REALS, 1, 1, 5.0), "reals row 1 has channel 1, kind 5 and 0 knots from 0 on, expected a channel"),
-    (1, with_entry(REALS, 4, 9, 1.0), "kind 4 and 1 knots from 0 on, expected a channel below 10, a kind from 0 to 4"),
-    (1, with_entry(REALS, 4, 8, 9.0), f"two or more of the {KNOTS.shape[1]} knots"),
+    (1, with_entry(REALS, 1, 1, 4.0), "reals row 1 has channel 1, kind 4 and 0 knots from 0 on, expected a channel"),
+    (1, with_entry(REALS, 4, 9, 1.0), "kind 2 and 1 knots from 0 on, expected a channel below 10, a kind from 0 to 3"),
+    (1, with_entry(REALS, 4, 8, 9.0), f"none, or two or more, of the {KNOTS.shape[1]} knots"),
     (3, torch.tensor([[5, 3], [8, 3]]), "categories row 1 is (8, 3), expected a block inside the 10 channels"),
     (3, torch.tensor([[2**63 - 1, 1]]), "categories row 0 is (9223372036854775807, 1), expected a block inside"),
     (3, torch.tensor([[2**62, 2**62]]), "expected a block inside the 10 channels"),
-    (1, with_entry(REALS, 4, 8, 2.0**31 - 1), "two or more of the"),
+    (1, with_entry(REALS, 4, 8, 2.0**31 - 1), "two or more, of the"),
+    (1, with_entry(REALS, 0, 9, -1.0), "kind 0 and -1 knots from 0 on"),
+    (1, with_entry(REALS, 0, 9, 2.0**20), "kind 0 and"),
     (3, torch.tensor([[5, 0]]), "categories row 0 is (5, 0), expected a block inside the 10 channels"),
 ]
 

@@ -143,6 +143,11 @@ def test_what_the_schema_leaves_to_the_data_is_refused(change: dict[str, Any], l
         encoder_of_schema(make_schema(columns))
 
 
+def test_normal_scores_are_refused() -> None:
+    with pytest.raises(SchemaError, match=r"encoding\.scaling is normal, which is fitted; set it to standard"):
+        encoder_of_schema(make_schema([REAL]), "normal")
+
+
 def test_all_that_is_lacking_is_named_at_once() -> None:
     columns = [{"name": "x", "kind": "real"}, {"name": "ward", "kind": "categorical"}]
     with pytest.raises(

@@ -1,9 +1,12 @@
 """Every schema that comes with hg3: its channels, and a simulated table that goes there and back."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import real_table
 from hg3.layout import Layout
 from hg3.table.checks import check_table, checked_cohort
 from hg3.table.cohorts.art_hiv import simulate
@@ -22,6 +25,9 @@ CHANNELS = {  # static and dynamic
 }
 
 
+OF_BENCHMARKS = sorted((Path(real_table.__file__).parent / "schemas").glob("*.toml"))
+
+
 def blocks(layout: Layout) -> list[tuple[str, str, int, int]]:
     return [(b.name, b.kind, b.start, b.width) for part in (layout.static, layout.dynamic) for b in part]
 
@@ -36,15 +42,17 @@ def test_widths_are_the_published_ones() -> None:
     assert [sum(CHANNELS[name]) for name in ("art-hiv-v3-demo", "hypotension", "sepsis")] == [22, 54, 96]
 
 
-@pytest.mark.parametrize("name", shipped_schemas())
-def test_a_simulated_table_goes_there_and_back(name: str) -> None:
+@pytest.mark.parametrize("scaling", ["standard", "normal"])
+@pytest.mark.parametrize("name", [*shipped_schemas(), *OF_BENCHMARKS], ids=lambda name: Path(name).stem)
+def test_a_simulated_table_goes_there_and_back(name: str | Path, scaling: str) -> None:
     schema = load_schema(name)
     table = simulate_schema(schema, 150, seed=5)
     cohort, _ = checked_cohort(table, schema)
-    encoder, _ = fit_encoder(cohort, np.arange(150) < 90)
+    encoder, _ = fit_encoder(cohort, np.arange(150) < 90, scaling)
     encoded = encode(cohort, encoder)
     made = decode(encoded.x_static, encoded.x_dynamic, cohort.patients, encoder).to_pandas()
-    assert made[["PatientID", "Timestep"]].astype(int).equals(table[["PatientID", "Timestep"]].astype(int))
+    keys = [schema.patient, schema.time]
+    assert made[keys].astype(int).equals(table[keys].astype(int))
     back, found = check_table(made, encoder.released_schema())
     assert back is not None, found.errors
     for fit in encoder.columns:
