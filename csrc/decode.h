@@ -53,13 +53,12 @@ HG3_INLINE double inverse_yeo_johnson(double y, double lambda) {
 
 // Return the last position whose score is not above y; scores[0] <= y < scores[n - 1].
 HG3_INLINE int64_t interval_of(const double* scores, int64_t n, double y) {
-  const double* low = scores;
-  while (n > 1) {  // without a branch that depends on y, which no processor foresees
-    const int64_t half = n / 2;
-    low += (low[half] <= y) * half;
-    n -= half;
+  int64_t low = 0, high = n - 1;
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    if (scores[middle] <= y) low = middle; else high = middle;
   }
-  return low - scores;
+  return low;
 }
 
 HG3_INLINE double inverse_curve(double y, const Real& real) {
