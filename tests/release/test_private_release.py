@@ -35,7 +35,13 @@ def run(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if made[0] == 6:
             raise KeyboardInterrupt
 
-    changes = {**runs.TINY, "privacy.epsilon": "3", "privacy.clip": "0.5", "training.checkpoint_every": "3"}
+    changes = {
+        **runs.TINY,
+        "encoding.scaling": "standard",
+        "privacy.epsilon": "3",
+        "privacy.clip": "0.5",
+        "training.checkpoint_every": "3",
+    }
     with pytest.raises(KeyboardInterrupt):
         train(inputs.table, folder / "run", inputs.schema, changes=changes, updates=9, report=kill)
     return folder / "run"
@@ -76,7 +82,7 @@ def test_the_command_line_tells_what_was_spent_and_no_loss(
     tmp_path: Path, command: Callable[..., Ended], run: Path
 ) -> None:
     inputs = make_private_inputs(tmp_path)
-    changes = {**runs.TINY, "privacy.epsilon": "3"}
+    changes = {**runs.TINY, "encoding.scaling": "standard", "privacy.epsilon": "3"}
     wish = (inputs.table, "--schema", inputs.schema, "--updates", 2, "--out", tmp_path / "run", *options(changes))
     ended = command("train", *wish)
     assert (ended.code, "spent an epsilon of 2.99" in ended.out) == (0, True), ended

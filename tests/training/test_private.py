@@ -36,7 +36,7 @@ from tests.training.cases import (
 )
 
 pytest.importorskip("opacus")
-PRIVATE = {"privacy.epsilon": "8", "training.checkpoint_every": "5"}
+PRIVATE = {"encoding.scaling": "standard", "privacy.epsilon": "8", "training.checkpoint_every": "5"}
 UPDATES = 20
 
 
@@ -322,7 +322,7 @@ def test_the_published_network_is_refused(private_inputs: Inputs, tmp_path: Path
             tmp_path / "run",
             private_inputs.schema,
             "health-gym-v3",
-            {"privacy.epsilon": "8"},
+            {"encoding.scaling": "standard", "privacy.epsilon": "8"},
             updates=1,
         )
 
