@@ -25,6 +25,7 @@ LAYERS = (
     ("release",),
     ("demonstration", "diagnosis"),
     ("cli",),
+    ("__main__",),
 )
 # Parts that may know even less than what stands above them.
 ONLY = {

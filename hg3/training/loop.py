@@ -29,6 +29,7 @@ from hg3.training.checkpoint import (
     save_checkpoint,
 )
 from hg3.training.device import autocast, resolve_precision
+from hg3.training.distributed import Processes
 
 TIMED_UPDATES = 50  # with --minutes: their speed fixes the total
 UNTIMED_UPDATES = 5  # the first ones allocate and choose kernels
@@ -68,6 +69,7 @@ class Trainer:
     seed: int
     device: torch.device
     progress: Progress = field(default_factory=Progress)
+    processes: Processes = field(default_factory=Processes)
     validates: ClassVar[bool] = True  # whether a validation loss decides when to stop and which weights are kept
 
     def __post_init__(self) -> None:
@@ -90,6 +92,7 @@ class Trainer:
         loss = self._loss(self.model, batch, generator_for(self.device, self.seed, update))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        loss = self.processes.sum_gradients(self.model.parameters(), loss)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
@@ -107,7 +110,7 @@ class Trainer:
             for number in range(VALIDATION_DRAWS):
                 generator = generator_for(self.device, 0, number)
                 total += float(self._loss(self.ema, self.validation, generator))
-        return total / VALIDATION_DRAWS
+        return self.processes.of_leader(total / VALIDATION_DRAWS)
 
     def save(self, folder: Path) -> Path:
         """Write a checkpoint of this moment."""
@@ -124,7 +127,12 @@ class Trainer:
         return save_checkpoint(folder, self.recipe, model, ema, self._optimizer_tensors(), state)
 
     def save_if_sound(self, folder: Path) -> None:
-        """Write a checkpoint, unless the last update was skipped or a weight is not finite: it could not go on."""
+        """Write a checkpoint, unless the last update was skipped or a weight is not finite: it could not go on.
+
+        Of several processes the first one writes, and the others wait for nothing: all have the same weights.
+        """
+        if not self.processes.leads:
+            return
         finite = all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
         if finite and self.progress.skipped_in_a_row == 0:
             self.save(folder)
@@ -152,7 +160,8 @@ class Trainer:
         """Return what else a checkpoint says of a training of another kind."""
         return {}
 
-    def _loss(self, model: torch.nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _loss(self, network: torch.nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        model = self.processes.shared(network)
         preset, layout, schedule = self.recipe.preset, self.recipe.encoder.layout, self.schedule
         with autocast(self.precision, self.device):
             if preset.loss.kind == "health-gym-v3":
@@ -247,7 +256,7 @@ def run_updates(
         progress.total = updates
     first, started, timed = progress.update, time.perf_counter(), 0.0
     while not _is_done(progress, config.patience):
-        if should_stop():
+        if trainer.processes.any(should_stop()):
             trainer.save_if_sound(folder)
             return False
         if progress.total is None and minutes is not None and progress.update == first + TIMED_UPDATES:
@@ -261,7 +270,7 @@ def run_updates(
             entry["validation"] = _validate_and_save(trainer, folder)
         elif is_last or progress.update % config.checkpoint_every == 0:
             trainer.save_if_sound(folder)
-            prune(folder.parent)
+            _prune_if_leading(trainer, folder)
         report({"update": progress.update, "total": progress.total, "skipped": progress.skipped, **entry})
     if trainer.validates and not math.isfinite(progress.best_validation):
         raise TrainingError(
@@ -284,7 +293,7 @@ def _total_for(trainer: Trainer, minutes: float, started: float, timed: float) -
     trainer.validate()
     per_update += (time.perf_counter() - now) / trainer.recipe.preset.training.validate_every
     left = minutes * 60 - (time.perf_counter() - started)
-    return trainer.progress.update + max(int(left / per_update), 1)
+    return trainer.progress.update + int(trainer.processes.of_leader(max(int(left / per_update), 1)))
 
 
 def _validate_and_save(trainer: Trainer, folder: Path) -> float:
@@ -297,8 +306,13 @@ def _validate_and_save(trainer: Trainer, folder: Path) -> float:
     progress.validations_without_progress = 0 if better else progress.validations_without_progress + 1
     if math.isfinite(loss):
         trainer.save_if_sound(folder)
-    prune(folder.parent)
+    _prune_if_leading(trainer, folder)
     return progress.validation
+
+
+def _prune_if_leading(trainer: Trainer, folder: Path) -> None:
+    if trainer.processes.leads:
+        prune(folder.parent)
 
 
 def prune(run: Path) -> None:

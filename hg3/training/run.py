@@ -1,8 +1,8 @@
 """The verb train: a table becomes a run folder."""
 
 import math
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from hg3.training.budget import Budget, planned_budget, resumed_budget
 from hg3.training.checkpoint import Recipe, check_is_run, checkpoints, read_recipe, read_state
 from hg3.training.curve import draw_loss_curve
 from hg3.training.device import default_device
+from hg3.training.distributed import Processes, processes
 from hg3.training.loop import VALIDATION_PATIENTS, Trainer, run_updates
 from hg3.training.metrics import Metrics
 from hg3.training.private import PrivateTrainer
@@ -97,25 +98,44 @@ def train(
     """
     table, out = Path(table), Path(out)
     _check_numbers(updates, minutes, seed or 0)
-    if resume:
-        check_is_run(out)
-        with disk.lock(out / ".lock", "run folder"):
-            disk.remove_temporaries(out)
-            _refuse_other_run(out, schema, preset, seed)
-            prepared = _prepare_resumed(table, out, changes or {})
-            budget = resumed_budget(prepared.recipe.preset, prepared.n_train, updates, _last_state(out))
-            trainer = make_trainer(prepared, read_split(out)["seed"], default_device(), budget)
+    with processes(default_device()) as these:
+        if not these.leads:
+            report = warn = _say_nothing
+        if resume:
+            check_is_run(out)
+            with _held(out, these):
+                _refuse_other_run(out, schema, preset, seed)
+                prepared = _prepare_resumed(table, out, changes or {})
+                budget = resumed_budget(prepared.recipe.preset, prepared.n_train, updates, _last_state(out))
+                trainer = make_trainer(prepared, read_split(out)["seed"], these.device, budget, these)
+                return _train(out, trainer, updates, minutes, report, warn)
+        if updates is None and minutes is None:
+            raise ConfigError("give one of updates and minutes: how long shall the training be?")
+        _check_free(out)
+        seed = seed or 0
+        prepared = _prepare(table, schema, load_preset(preset or "hg3", changes), seed, warn)
+        budget = planned_budget(prepared.recipe.preset, prepared.n_train, updates)
+        trainer = make_trainer(prepared, seed, these.device, budget, these)
+        these.wait()  # until all have found the folder free
+        if these.leads:
+            _make_run(out, prepared, seed)
+        with _held(out, these):
             return _train(out, trainer, updates, minutes, report, warn)
-    if updates is None and minutes is None:
-        raise ConfigError("give one of updates and minutes: how long shall the training be?")
-    _check_free(out)
-    seed = seed or 0
-    prepared = _prepare(table, schema, load_preset(preset or "hg3", changes), seed, warn)
-    budget = planned_budget(prepared.recipe.preset, prepared.n_train, updates)
-    trainer = make_trainer(prepared, seed, default_device(), budget)
-    _make_run(out, prepared, seed)
+
+
+def _say_nothing(_: Any) -> None:
+    """Stand in for `report` and `warn` where another process speaks."""
+
+
+@contextmanager
+def _held(out: Path, these: Processes) -> Iterator[None]:
+    """Hold the run folder, without what a killed writer left in it; of several processes, the first one holds it."""
+    if not these.leads:
+        yield
+        return
     with disk.lock(out / ".lock", "run folder"):
-        return _train(out, trainer, updates, minutes, report, warn)
+        disk.remove_temporaries(out)
+        yield
 
 
 def _check_numbers(updates: int | None, minutes: float | None, seed: int) -> None:
@@ -281,24 +301,40 @@ def _train(
         raise ConfigError(f"{out} has made {trainer.progress.update} updates already and {updates} were asked for")
     if trainer.progress.total is None and updates is None and minutes is None:
         raise ConfigError(f"{out} has no checkpoint that fixes its length; give updates or minutes")
-    with closing(Metrics(out / "metrics.jsonl", trainer.progress)) as metrics, stop_on_signals() as stopped:
+    with stop_on_signals() as stopped:
+        if not trainer.processes.leads:
+            return run_updates(trainer, out / "checkpoints", report, updates, minutes, stopped)
+        with closing(Metrics(out / "metrics.jsonl", trainer.progress)) as metrics:
 
-        def tell(entry: dict[str, Any]) -> None:
-            metrics.add(entry)
-            report(entry)
+            def tell(entry: dict[str, Any]) -> None:
+                metrics.add(entry)
+                report(entry)
 
-        finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped)
+            finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped)
     if trainer.validates:
         draw_loss_curve(out / "metrics.jsonl", out / "loss.png")
     return finished
 
 
-def make_trainer(prepared: Prepared, seed: int, device: torch.device, budget: Budget | None = None) -> Trainer:
+def make_trainer(
+    prepared: Prepared,
+    seed: int,
+    device: torch.device,
+    budget: Budget | None = None,
+    these: Processes | None = None,
+) -> Trainer:
     """Return a trainer with the training and validation patients as tensors, on `device` if they fit.
 
-    budget : of a private training, which gets no validation patients.
+    budget : of a private training, which gets no validation patients. these : the processes that share the work.
+
+    Raises
+    ------
+    ConfigError
+        If a private training has more than one process, or a batch has fewer patients than there are.
     """
     assert (budget is None) == (prepared.recipe.preset.privacy is None)
+    these = these or Processes(device=device)
+    _check_processes(these, prepared.recipe.preset)
     length = prepared.recipe.network_length
     train_part = _batch(prepared.encoded, prepared.split.train, length)
     validation = _batch(prepared.encoded, prepared.split.validation, length)
@@ -307,8 +343,20 @@ def make_trainer(prepared: Prepared, seed: int, device: torch.device, budget: Bu
     everyone = torch.arange(len(train_part))
     parts = train_part.select(everyone, place), validation.select(first, device)
     if budget is None:
-        return Trainer(prepared.recipe, *parts, seed, device)
+        return Trainer(prepared.recipe, *parts, seed, device, processes=these)
     return PrivateTrainer(prepared.recipe, *parts, seed, device, budget=budget)
+
+
+def _check_processes(these: Processes, preset: Preset) -> None:
+    if these.count > 1 and preset.privacy is not None:
+        raise ConfigError(
+            f"a private training runs in one process, whose noise nobody else adds to, and {these.count} were started: "
+            "start it without torchrun"
+        )
+    if these.count > preset.training.batch:
+        raise ConfigError(
+            f"a batch of {preset.training.batch} patients has no share for each of {these.count} processes: start fewer"
+        )
 
 
 def _batch(encoded: Encoded, patients: Any, length: int) -> Batch:
