@@ -23,7 +23,7 @@ LAYERS = (
     ("table", "diffusion"),
     ("evaluation", "sampling", "training"),
     ("release",),
-    ("demonstration", "diagnosis"),
+    ("cluster", "demonstration", "diagnosis"),
     ("cli",),
     ("__main__",),
 )

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from hg3.cli import cohort, evaluation, first_look, model, release, schema
+from hg3.cli import cohort, evaluation, first_look, model, release, schema, track
 from hg3.cli.screen import warn
 from hg3.errors import Hg3Error
 
@@ -26,6 +26,7 @@ app.add_typer(cohort.group, name="cohort")
 app.add_typer(schema.group, name="schema")
 app.add_typer(model.group, name="model")
 app.add_typer(release.group, name="release")
+app.add_typer(track.group, name="track")
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ def train_command(
     minutes: Annotated[float | None, typer.Option(help="How many minutes instead.", min=0.01)] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, weights and noise; 0 if absent.", min=0)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    track: Annotated[str | None, typer.Option(help="With MLflow: auto, later or a URI (see hg3 track).")] = None,
 ) -> None:
     """Train a model on a table.
 
@@ -33,17 +34,24 @@ def train_command(
     \b
     Example: hg3 train cohort.parquet --schema art-hiv-v2 --updates 2000 --out runs/art
     """
+    from hg3.cluster.follow import plan_tracking, tracked
+    from hg3.training.distributed import leads
     from hg3.training.run import train
 
+    plan = plan_tracking(track, out.parent) if track and leads() else None
     settings = pairs(changes)
     last: dict[str, Any] = {}
-    with progress() as bars:
+    with tracked(out, plan, warn) as tracker, progress() as bars:
 
         def tell(entry: dict[str, Any]) -> None:
             last.update(entry)
             bars("train", entry)
+            tracker.report(entry)
 
         finished = train(table, out, schema, preset, settings, updates, minutes, seed, resume, report=tell, warn=warn)
+        tracker.status = "FINISHED" if finished else "SCHEDULED"
+    if not leads():
+        sys.exit(0 if finished else STOPPED)
     if not finished:
         length = f" --minutes {minutes:g}" if minutes else ""
         again = shlex.join(["hg3", "train", str(table), "--out", str(out), "--resume"]) + length

@@ -1,0 +1,1 @@
+"""On the cluster: jobs for SLURM, and tracking with MLflow."""

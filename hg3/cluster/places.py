@@ -1,0 +1,86 @@
+"""Where a tracking store is: a server that answers, else sqlite beside the runs, else nowhere before a merge."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from hg3.errors import ConfigError
+
+LATER = "later"  # the run folders keep what is to be tracked, until `hg3 track merge`
+STORE_FILE = "mlflow.db"
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+ANSWER_S = 5.0
+TAKE_LOCK = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+
+
+def choose_store(wanted: str, folder: Path) -> str:
+    """Return the URI of the store to use, or "later".
+
+    Parameters
+    ----------
+    wanted : a URI; "later"; or "auto": what MLFLOW_TRACKING_URI names, where it answers, else `mlflow.db` in `folder`,
+        else, on a file system without locks, "later".
+
+    Raises
+    ------
+    ConfigError
+        If it is nothing of these.
+    """
+    if wanted == LATER:
+        return LATER
+    if wanted != "auto":
+        return checked_uri(wanted)
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if named and answers(checked_uri(named)):
+        return named
+    folder.mkdir(parents=True, exist_ok=True)
+    return sqlite_uri(folder / STORE_FILE) if has_locks(folder) else LATER
+
+
+def checked_uri(uri: str) -> str:
+    """Return `uri` if a store can be there."""
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme.partition("+")[0] in SCHEMES:
+        return uri
+    raise ConfigError(
+        f"{uri!r} is no place for tracking; give auto, later, the address of an MLflow server (http://HOST:PORT) or a "
+        "database (sqlite:////ABSOLUTE/PATH/mlflow.db)"
+    )
+
+
+def sqlite_uri(path: Path) -> str:
+    return f"sqlite:///{path.resolve()}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of a sqlite store, None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def answers(uri: str) -> bool:
+    """Whether a server says that it is well, in at most five seconds; a database is taken at its word."""
+    if not uri.startswith(("http://", "https://")):
+        return True
+    try:
+        with urlopen(uri.rstrip("/") + "/health", timeout=ANSWER_S):
+            return True
+    except HTTPError as error:
+        return error.code in (401, 403)  # it lives and asks who calls, which MLflow's client can tell it
+    except OSError:
+        return False
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether a lock in `folder` keeps another process out, without which sqlite loses what two write at once."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".hg3-tmp-lock-") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        taken = subprocess.run([sys.executable, "-c", TAKE_LOCK, file.name], capture_output=True, check=False)
+        return taken.returncode != 0
