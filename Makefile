@@ -84,7 +84,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt Makefile $(wildcard csrc/*) $(
 	$(PIP) -q install -c constraints.txt setuptools wheel ninja; \
 	rm -f hg3/_C*.so; \
 	PATH="$(CURDIR)/$(BIN):$$PATH" HG3_BUILD=$(build) \
-	  $(PIP) -q install -c constraints.txt --no-build-isolation -e '.[dev,evaluation,private]'; \
+	  $(PIP) -q install -c constraints.txt --no-build-isolation -e '.[dev,evaluation,private,tracking]'; \
 	echo "$(build) $(CURDIR)" > $@; \
 	echo "installed in $$(($$(date +%s) - start)) s, with torch" \
 	  "$$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')"

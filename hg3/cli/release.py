@@ -17,7 +17,7 @@ group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Verify, c
 
 
 def generate_command(
-    run: Annotated[Path, typer.Argument(help="The folder that hg3 train made.")],
+    run: Annotated[str, typer.Argument(help="The folder that hg3 train made, or models:/NAME/VERSION.")],
     out: OutOption,
     patients: Annotated[int, typer.Option(help="How many patients.")],
     seed: Annotated[int, typer.Option(help="Whole number that fixes the release.")] = 0,
@@ -43,12 +43,21 @@ def generate_command(
     """
     from hg3.release.writer import generate
 
-    mine, mode = _shard(shard), "default" if compiled else "none"
+    mine, mode, source = _shard(shard), "default" if compiled else "none", _folder_of(run)
     asked = {"solver": solver, "steps": steps, "eta": eta, "where": _where(where), "balance": balance}
     with progress() as bars:
         report = partial(bars, "generate")
-        complete = generate(run, out, patients, seed, shard=mine, mix=mix, compile=mode, report=report, **asked)
+        complete = generate(source, out, patients, seed, shard=mine, mix=mix, compile=mode, report=report, **asked)
     print(f"{patients:,} patients in {out}" if complete else f"shard {shard} is done; others are not yet")
+
+
+def _folder_of(run: str) -> Path:
+    """Return the folder of a run, or of a registered model."""
+    if not run.startswith("models:/"):
+        return Path(run)
+    from hg3.cluster.models import model_folder
+
+    return model_folder(run)
 
 
 def _where(text: str | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hg3.cluster.places import LATER, STORE_FILE, checked_uri, sqlite_uri
-from hg3.cluster.record import RECORD, read_record
+from hg3.cluster.record import RECORD, RELEASE_FILES, REPORT_FILES, change_record, read_record
 from hg3.errors import RunError
 
 
@@ -39,3 +39,27 @@ def tracked_runs(folder: Path) -> list[Path]:
     if not found:
         raise RunError(f"{folder} holds no run that was tracked; train with --track, or give another folder")
     return found
+
+
+def attach(run: str | Path, folders: Sequence[str | Path]) -> None:
+    """Note in a tracked run the releases and reports that were made of it; the next delivery brings them to its store.
+
+    Raises
+    ------
+    RunError
+        If the run was not tracked, or a folder holds neither a manifest nor a report.
+    """
+    run, places = Path(run), [Path(folder).resolve() for folder in folders]
+    for place in places:
+        if not any((place / name).is_file() for name in (RELEASE_FILES[0], REPORT_FILES[0])):
+            raise RunError(f"{place} is neither a release nor a report: it holds no manifest.json and no report.html")
+    noted = read_record(run)["attached"]
+    change_record(run, attached=[*noted, *(str(place) for place in places if str(place) not in noted)])
+
+
+def store_file(place: Path) -> Path:
+    """Return the file of a sqlite store, given itself or its folder."""
+    path = place / STORE_FILE if place.is_dir() else place
+    if not path.is_file():
+        raise RunError(f"{path} is not there: no training was tracked beside it; give an mlflow.db or its folder")
+    return path

@@ -3,6 +3,8 @@
 import fcntl
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ from hg3.cluster.record import (
     tags_of,
     values_of,
 )
-from hg3.errors import MissingLibraryError
+from hg3.errors import MissingLibraryError, RunError
 
 BATCH = 1000  # metrics in a request, the most that MLflow takes
 # A request that gets no answer is given up soon: what it was to bring is sent again at the next push.
@@ -168,6 +170,42 @@ class Delivery:
         else:
             self.store.client.set_terminated(self.run_id, record["status"], record["ended"])
         self.status = record["status"]
+
+
+def register(uri: str, name: str, tags: dict[str, str], files: list[Path]) -> str:
+    """Make the next version of model `name`, with `tags`, and `files` as artifacts; return its number."""
+    store = Store(uri)
+    client, found = store.client, tags["hg3.checkpoint"]
+    run_id = store.run(f"model {name} {found}", f"model {name}", {}, now_ms())
+    for path in files:
+        client.log_artifact(run_id, str(path), "model")
+    client.set_terminated(run_id, "FINISHED")
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    made = client.create_model_version(name, f"runs:/{run_id}/model", run_id, tags=tags)
+    return str(made.version)
+
+
+def version_tags(uri: str, name: str, number: str) -> dict[str, str]:
+    """Return the tags of a version of a model.
+
+    Raises
+    ------
+    RunError
+        If there is no such version.
+    """
+    store = Store(uri)
+    found = [v for v in store.client.search_model_versions(f"name = '{name}'") if str(v.version) == number]
+    if not found:
+        raise RunError(f"{uri} has no version {number} of a model {name!r}; MLFLOW_TRACKING_URI names another store")
+    return dict(found[0].tags)
+
+
+def serve(uri: str, port: int) -> int:
+    """Show the store at `uri` on this machine's loopback, to nobody else, until it is interrupted."""
+    _mlflow()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return subprocess.run([*command, "--backend-store-uri", uri], check=False).returncode
 
 
 def make_parent(uri: str, identity: str, name: str, tags: dict[str, str]) -> None:

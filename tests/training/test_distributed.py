@@ -13,7 +13,16 @@ import pytest
 
 from hg3.training.checkpoint import checkpoints, read_state
 from tests.runs import options
-from tests.training.cases import TINY, Inputs, make_private_inputs, tiny_train, weight_hashes
+from tests.table.cases import make_schema, tiny_columns
+from tests.training.cases import (
+    TINY,
+    UPDATES,
+    Inputs,
+    make_inputs,
+    make_private_inputs,
+    tiny_train,
+    weight_hashes,
+)
 
 pytestmark = pytest.mark.slow  # two processes import torch
 
@@ -35,21 +44,24 @@ def curve(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+PUBLISHED = {
+    "network.kind": "health-gym-v3",
+    "loss.kind": "health-gym-v3",
+    "heads.real": "eps",
+    "heads.category": "eps",
+    "training.condition": "0",
+    "network.pad_to": "16",
+}
+
+
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"training.batch": "9"},  # a slice of four and one of five
-        {
-            "network.kind": "health-gym-v3", "loss.kind": "health-gym-v3", "heads.real": "eps", "heads.category": "eps",
-            "training.condition": "0", "network.width": "16", "network.pad_to": "16",
-        },
-    ],
-    ids=["hg3", "uneven", "published"],
-)  # fmt: skip
-def test_two_processes_give_the_curve_of_one(inputs: Inputs, tmp_path: Path, changes: dict[str, str]) -> None:
-    tiny_train(inputs, tmp_path / "one", changes=changes, updates=30)
-    ended = torchrun(inputs, tmp_path / "two", *fresh(inputs, changes, 30))
+    "changes", [{}, {"training.batch": "9"}, PUBLISHED], ids=["hg3", "a slice of 4 and one of 5", "published"]
+)
+def test_two_processes_give_the_curve_of_one(tmp_path: Path, changes: dict[str, str]) -> None:
+    columns = [column | {"static": False} for column in tiny_columns()] if changes == PUBLISHED else tiny_columns()
+    inputs = make_inputs(tmp_path, schema=make_schema(columns, name="tiny"))
+    tiny_train(inputs, tmp_path / "one", changes=changes)
+    ended = torchrun(inputs, tmp_path / "two", *fresh(inputs, changes, UPDATES))
     said = ended.communicate()
     assert ended.returncode == 0, said
     assert said[0].count("trained; run in") == 1  # the first process alone speaks
@@ -57,7 +69,7 @@ def test_two_processes_give_the_curve_of_one(inputs: Inputs, tmp_path: Path, cha
     assert len(one) == len(two) >= 3
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, rel=1e-5, abs=1e-7)
-    assert read_state(checkpoints(tmp_path / "two")[-1])["update"] == 30
+    assert read_state(checkpoints(tmp_path / "two")[-1])["update"] == UPDATES
 
 
 def test_stopped_together_and_resumed(inputs: Inputs, tmp_path: Path) -> None:
