@@ -1,6 +1,7 @@
 """Tracking, against the real MLflow: real sqlite stores and a real server, which dies in the middle."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import pytest
 
 from hg3.cluster import follow
 from hg3.cluster.follow import plan_submission, plan_tracking, tracked
-from hg3.cluster.places import sqlite_uri
+from hg3.cluster.merge import merge_runs
+from hg3.cluster.places import answers, sqlite_uri
 from hg3.cluster.record import read_record
 from hg3.errors import RunError
-from tests import runs
+from tests import runs, test_canary
 from tests.cluster.tracked import expected, found, free_port, server
 from tests.runs import TINY, Ended, make_run, options, write_cohort
+from tests.table.cases import make_schema
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install -e '.[tracking]'")
 one_thread, command = runs.one_thread, runs.command
@@ -39,16 +42,6 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(empty_store: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(empty_store, tmp_path / "mlflow.db"))
-
-
-def tracked_run(folder: Path, plan: dict[str, Any], updates: int = 40, **more: Any) -> Path:
-    """Return a run in `folder` that was tracked by `plan`."""
-    table = write_cohort(folder)
-    with tracked(folder / "run", plan) as tracker:
-        schema = folder / "schema.toml"
-        assert runs.train(table, folder / "run", schema, changes=TINY, updates=updates, report=tracker.report, **more)
-        tracker.status = "FINISHED"
-    return folder / "run"
 
 
 def test_store_has_what_the_run_folder_says(store: Path, tmp_path: Path, command: Command) -> None:
@@ -121,7 +114,7 @@ import shutil, sys, time
 from pathlib import Path
 from hg3.cluster import follow
 from hg3.cluster.follow import tracked
-follow.EVERY_S, follow.CLOSE_S = 0.2, 300.0
+follow.EVERY_S, follow.CLOSE_S = 0.2, 60.0
 run, lines, plan = Path(sys.argv[1]), Path(sys.argv[2]).read_text().splitlines(keepends=True), eval(sys.argv[3])
 with tracked(run, plan, print) as tracker, (run / "metrics.jsonl").open("w") as metrics:
     for line in lines:
@@ -142,9 +135,9 @@ def test_eight_at_once_lose_nothing(store: Path, tmp_path: Path, new: bool) -> N
     for number in range(8):
         run = Path(shutil.copytree(made, tmp_path / f"run-{number}"))
         arguments = [sys.executable, "-c", LOG, str(run), str(lines), repr(plan)]
-        jobs.append(subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True))
-    said = [job.communicate()[0] for job in jobs]
-    assert ([job.returncode for job in jobs], said) == ([0] * 8, [""] * 8)
+        jobs.append(subprocess.Popen(arguments))
+    assert [job.wait() for job in jobs] == [0] * 8
+    list(merge_runs([tmp_path], uri))  # what a busy machine left over after a minute
     records = [read_record(tmp_path / f"run-{number}") for number in range(8)]
     for number in range(8):
         run = tmp_path / f"run-{number}"
@@ -158,3 +151,118 @@ def test_eight_at_once_lose_nothing(store: Path, tmp_path: Path, new: bool) -> N
 
 def tags_in(uri: str, run_id: str) -> dict[str, str]:
     return dict(mlflow.MlflowClient(uri).get_run(run_id).data.tags)
+
+
+def test_resumed_job_goes_on_in_its_run(store: Path, tmp_path: Path) -> None:
+    """Killed after its last checkpoint, so that the resume repeats updates that the store has already."""
+    uri = sqlite_uri(store)
+    plan = plan_tracking(uri, tmp_path)
+    table, schema, run = write_cohort(tmp_path), tmp_path / "schema.toml", tmp_path / "run"
+    changes = TINY | {"training.validate_every": "20"}
+
+    def killed(entry: dict[str, Any]) -> None:
+        tracker.report(entry)
+        if entry["update"] == 35:
+            raise RunError("killed")
+
+    with pytest.raises(RunError), tracked(run, plan) as tracker:
+        runs.train(table, run, schema, changes=changes, updates=60, report=killed)
+    client, run_id = mlflow.MlflowClient(uri), read_record(run)["runs"][uri]
+    before = found(run, uri)
+    assert client.get_run(run_id).info.status == "FAILED" and ("loss", 30) in {value[:2] for value in before}
+    with tracked(run, plan) as tracker:
+        assert runs.train(table, run, resume=True, report=tracker.report)
+        tracker.status = "FINISHED"
+    assert found(run, uri) == expected(run) and set(before) < set(expected(run))
+    assert (read_record(run)["runs"], client.get_run(run_id).info.status) == ({uri: run_id}, "FINISHED")
+
+
+def test_merge_adds_what_is_missing_and_nothing_twice(store: Path, tmp_path: Path, command: Command) -> None:
+    """Two jobs without a store, of one submission; merged while one was only half there, and again, and again."""
+    plan = plan_submission("later", tmp_path, "two seeds")
+    table, schema, uri = write_cohort(tmp_path), tmp_path / "schema.toml", sqlite_uri(store)
+    for seed in (0, 1):
+        with tracked(tmp_path / f"seed-{seed}", plan) as tracker:
+            arguments: dict[str, Any] = {"updates": 40, "seed": seed, "report": tracker.report}
+            assert runs.train(table, tmp_path / f"seed-{seed}", schema, changes=TINY, **arguments)
+            tracker.status = "FINISHED"
+    whole = (tmp_path / "seed-1" / "metrics.jsonl").read_bytes()
+    (tmp_path / "seed-1" / "metrics.jsonl").write_bytes(whole[: len(whole) // 2])
+    assert command("track", "merge", tmp_path, "--into", uri).code == 0
+    (tmp_path / "seed-1" / "metrics.jsonl").write_bytes(whole)
+    assert dict(merge_runs([tmp_path], uri))[tmp_path / "seed-1"] > 0
+    assert {sent for _, sent in merge_runs([tmp_path], uri)} == {0}
+    for seed in (0, 1):
+        assert found(tmp_path / f"seed-{seed}", uri) == expected(tmp_path / f"seed-{seed}")
+    client = mlflow.MlflowClient(uri)
+    everything = client.search_runs([client.get_experiment_by_name("hg3").experiment_id])
+    assert sorted(one.info.run_name for one in everything) == ["seed 0", "seed 1", "two seeds"]
+    assert {one.info.status for one in everything} == {"FINISHED"}
+
+
+def test_registered_model_generates_what_its_run_does(
+    store: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, uri = make_run(tmp_path), sqlite_uri(store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for number in (1, 2):
+        ended = command("track", "register", run, "--name", "tiny")
+        assert ended.code == 0 and f"models:/tiny/{number}: checkpoint" in ended.out, ended
+    (kept,) = (tmp_path / "models").iterdir()  # one checkpoint, however often it is registered
+    assert kept.stat().st_mode & 0o077 == 0
+    wish = ("--patients", 20, "--steps", 3)
+    assert command("generate", "models:/tiny/1", *wish, "--out", tmp_path / "registered").code == 0
+    assert command("generate", run, *wish, "--out", tmp_path / "direct").code == 0
+    assert runs.file_bytes(tmp_path / "registered") == runs.file_bytes(tmp_path / "direct")
+    missing = command("generate", "models:/tiny/3", *wish, "--out", tmp_path / "more")
+    assert missing.code == 2 and "has no version 3 of a model 'tiny'" in missing.err
+    wrong = command("generate", "models:/tiny", *wish, "--out", tmp_path / "more")
+    assert wrong.code == 2 and "a registered model is models:/NAME/VERSION" in wrong.err
+    state = next(kept.glob("checkpoints/*/state.json"))
+    state.write_text(state.read_text() + " ")
+    altered = command("generate", "models:/tiny/1", *wish, "--out", tmp_path / "more")
+    assert altered.code == 2 and "does not hold the checkpoint of models:/tiny/1" in altered.err
+    assert not (tmp_path / "more").exists()
+
+
+def test_no_value_of_a_patient_gets_into_a_store(
+    empty_store: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that can be tracked is: a run, a release, a report, a registered model. Every byte is searched."""
+    (tmp_path / "schema.toml").write_text(make_schema(test_canary.COLUMNS, name="canary").to_toml(), encoding="utf-8")
+    test_canary.cohort().to_parquet(tmp_path / "table.parquet")
+    run, release, report = (tmp_path / name for name in ("run", "release", "report"))
+    (tmp_path / "store").mkdir()
+    uri = sqlite_uri(tmp_path / "store" / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    wish = ("--schema", tmp_path / "schema.toml", "--updates", 12, *options())
+    said = [
+        command("train", tmp_path / "table.parquet", *wish, "--out", run, "--track", "auto"),
+        command("generate", run, "--patients", 300, "--steps", 5, "--out", release),
+        command("evaluate", release, "--run", run, "--out", report),
+        command("track", "attach", run, release, report),
+        command("track", "register", run, "--name", "canary", "--report", report),
+    ]
+    assert [ended.code for ended in said] == [0] * 5, said
+    files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert {path: test_canary.found_in(path) for path in files if test_canary.found_in(path)} == {}
+    assert set().union(*(test_canary.found_in_bytes((one.out + one.err).encode()) for one in said)) == set()
+    names = {path.name for path in files}
+    assert names >= {"mlflow.db", "config.toml", "loss.png", "manifest.json", "report.html", "metrics.json"}
+    assert not names & {"encoder.json", "split.json", "ema.safetensors", "model.safetensors", "state.json"}
+    kept = [path for path in (tmp_path / "models").rglob("*") if path.is_file()]
+    assert any(test_canary.found_in(path) for path in kept)  # there was something to find, and it is private
+
+
+def test_browser_page_is_on_loopback_only(store: Path) -> None:
+    port = free_port()
+    arguments = [sys.executable, "-m", "hg3", "track", "ui", str(store), "--port", str(port)]
+    process = subprocess.Popen(arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: answers(f"http://127.0.0.1:{port}"))
+        listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        places = {words[1] for words in listening if words[3] == "0A" and words[1].endswith(f":{port:04X}")}
+        assert places == {f"0100007F:{port:04X}"}  # 127.0.0.1, and no other address
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
