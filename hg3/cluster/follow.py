@@ -99,7 +99,7 @@ class Tracker:
             return None
         try:
             if delivery is None:
-                from hg3.cluster.tracking import Delivery
+                from hg3.cluster.delivery import Delivery
 
                 delivery = Delivery(self.run, self.plan["uri"])
             delivery.push()

@@ -23,7 +23,7 @@ def merge_runs(
     Hg3Error
         If there is no tracked run, or MLflow is not installed.
     """
-    from hg3.cluster.tracking import merge
+    from hg3.cluster.delivery import merge
 
     for run in [run for folder in folders for run in tracked_runs(Path(folder))]:
         own = read_record(run)["uri"]

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hg3 import disk
 from hg3.cluster.places import LATER, STORE_FILE, answers, checked_uri, choose_store, sqlite_uri
@@ -55,11 +55,13 @@ def register_run(
     best = best_checkpoint(run)
     found, scores = checkpoint_hash(best), _scores(report)
     folder = _kept(run, best, Path(models or run.parent / "models") / found[:16])
-    from hg3.cluster.tracking import register
+    from hg3.cluster.tracking import register, told
 
     files = [Path(report) / name for name in REPORT_FILES] if report else []
     tags = {"hg3.checkpoint": found, "hg3.folder": str(folder), "hg3.run": run.name, **scores}
-    number = register(_store_to_write(store, run.parent), name, tags, files)
+    uri = _store_to_write(store, run.parent)
+    with told(uri):
+        number = register(uri, name, tags, files)
     return Version(f"{PREFIX}{name}/{number}", folder, found)
 
 
@@ -109,9 +111,11 @@ def model_folder(uri: str, store: str | None = None) -> Path:
     name, separator, number = uri.removeprefix(PREFIX).partition("/")
     if not separator or not name or not number.isdigit():
         raise ConfigError(f"{uri!r} was given; a registered model is models:/NAME/VERSION, for example models:/art/1")
-    from hg3.cluster.tracking import version_tags
+    from hg3.cluster.tracking import told, version_tags
 
-    tags: dict[str, Any] = version_tags(checked_uri(store) if store else _usual_store(), name, number)
+    place = checked_uri(store) if store else _usual_store()
+    with told(place):
+        tags = version_tags(place, name, number)
     folder = Path(tags.get("hg3.folder", ""))
     kept = checkpoints(folder)
     if len(kept) != 1 or checkpoint_hash(kept[0]) != tags.get("hg3.checkpoint"):

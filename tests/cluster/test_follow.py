@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hg3.cluster import follow, resources
+from hg3.cluster import delivery, follow, resources
 from hg3.cluster.follow import plan_tracking, tracked
 from hg3.cluster.merge import tracked_runs
 from hg3.cluster.record import read_record
@@ -38,20 +38,10 @@ def test_no_mlflow_without_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_later_leaves_all_in_the_run(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(follow, "EVERY_S", 0.05)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # it needs no MLflow
+    monkeypatch.setattr(follow, "find_spec", lambda name: None)  # it needs no MLflow
     table = write_cohort(tmp_path)
-    wish = (
-        "train",
-        table,
-        "--schema",
-        tmp_path / "schema.toml",
-        "--updates",
-        40,
-        "--out",
-        tmp_path / "run",
-        *options(),
-    )
-    ended = command(*wish, "--track", "later")
+    wish = ("train", table, "--schema", tmp_path / "schema.toml", "--updates", 40, *options())
+    ended = command(*wish, "--out", tmp_path / "run", "--track", "later")
     assert (ended.code, "warning" in ended.err) == (0, False), ended
     noted = read_record(tmp_path / "run")
     assert (noted["status"], noted["uri"], noted["runs"]) == ("FINISHED", "later", {})
@@ -100,8 +90,7 @@ class Hanging(Gone):
 def test_lost_store_neither_stops_nor_slows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: type[Gone], reason: str
 ) -> None:
-    tracking = pytest.importorskip("hg3.cluster.tracking")
-    monkeypatch.setattr(tracking, "Delivery", store)
+    monkeypatch.setattr(delivery, "Delivery", store)
     monkeypatch.setattr(follow, "EVERY_S", 0.01)
     monkeypatch.setattr(follow, "CLOSE_S", 0.5)
     said: list[str] = []

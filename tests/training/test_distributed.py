@@ -74,9 +74,9 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path, changes: dict[str, 
 
 def test_stopped_together_and_resumed(inputs: Inputs, tmp_path: Path) -> None:
     """A signal to one process stops both at one update, and what goes on ends with an undisturbed run's weights."""
-    changes = {"training.validate_every": "400"}
-    undisturbed = torchrun(inputs, tmp_path / "whole", *fresh(inputs, changes, 800))
-    begun = torchrun(inputs, tmp_path / "run", *fresh(inputs, changes, 800))
+    changes = {"training.validate_every": "150"}
+    undisturbed = torchrun(inputs, tmp_path / "whole", *fresh(inputs, changes, 300))
+    begun = torchrun(inputs, tmp_path / "run", *fresh(inputs, changes, 300))
     until = time.monotonic() + 120
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < until:
@@ -84,7 +84,7 @@ def test_stopped_together_and_resumed(inputs: Inputs, tmp_path: Path) -> None:
     os.kill(int(children(begun.pid)[-1]), signal.SIGTERM)
     begun.communicate()
     stopped = read_state(checkpoints(tmp_path / "run")[-1])["update"]
-    assert begun.returncode != 0 and 0 < stopped < 800
+    assert begun.returncode != 0 and 0 < stopped < 300
     resumed = torchrun(inputs, tmp_path / "run", "--resume")
     assert (resumed.communicate(), undisturbed.communicate()) and resumed.returncode == undisturbed.returncode == 0
     last = [checkpoints(tmp_path / name)[-1] for name in ("run", "whole")]
