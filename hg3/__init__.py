@@ -1,7 +1,8 @@
 """hg3: synthetic longitudinal health data that people can trust.
 
 Each verb of the command line is one function here: simulate, simulate_schema, fetch_art_hiv, propose_schema, check,
-train, describe_model, generate, verify_release, evaluate_release, certify_release, export_csv, load, demo, doctor.
+train, describe_model, generate, verify_release, evaluate_release, certify_release, export_csv, load, merge_runs,
+register_run, demo, doctor.
 They are imported when first used, so that `import hg3` is quick.
 """
 
@@ -10,6 +11,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hg3.cluster.merge import merge_runs
+    from hg3.cluster.models import register_run
     from hg3.demonstration import demo
     from hg3.diagnosis import doctor
     from hg3.release.certify import certify_release
@@ -39,7 +42,9 @@ _HOMES = {
     "fetch_art_hiv": "hg3.table.cohorts.fetch",
     "generate": "hg3.release.writer",
     "load": "hg3.release.load",
+    "merge_runs": "hg3.cluster.merge",
     "propose_schema": "hg3.table.infer",
+    "register_run": "hg3.cluster.models",
     "simulate": "hg3.table.cohorts.art_hiv",
     "simulate_schema": "hg3.table.cohorts.from_schema",
     "train": "hg3.training.run",
@@ -58,7 +63,9 @@ __all__ = [
     "fetch_art_hiv",
     "generate",
     "load",
+    "merge_runs",
     "propose_schema",
+    "register_run",
     "simulate",
     "simulate_schema",
     "train",
