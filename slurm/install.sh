@@ -23,6 +23,7 @@ else
     pip install -c constraints.txt torch
 fi
 pip install -c constraints.txt setuptools wheel ninja
+rm -f hg3/_C*.so  # of whoever made the clone
 PATH="$(dirname "$python"):$PATH" HG3_BUILD="$build" TORCH_CUDA_ARCH_LIST="$architectures" \
     "$python" -m pip --disable-pip-version-check --no-cache-dir --quiet \
     install -c constraints.txt --no-build-isolation -e '.[dev,evaluation,private,cluster,tracking]'

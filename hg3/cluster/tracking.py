@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def version_tags(uri: str, name: str, number: str) -> dict[str, str]:
 
 def serve(uri: str, port: int) -> int:
     """Show the store at `uri` on this machine's loopback, to nobody else, until it is interrupted."""
-    _mlflow()
+    if find_spec("mlflow") is None:
+        raise MissingLibraryError("a store is shown by MLflow, which is not installed: pip install 'hg3[tracking]'")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return subprocess.run([*command, "--backend-store-uri", uri], check=False).returncode
 

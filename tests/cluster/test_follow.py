@@ -29,6 +29,7 @@ print(*(name for name in ("mlflow", "hg3.cluster.tracking") if name in sys.modul
 """
 
 
+@pytest.mark.slow
 def test_no_mlflow_without_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither does its own variable bring it in."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
