@@ -33,6 +33,10 @@ class ReleaseError(Hg3Error, RuntimeError):
     """A release is incomplete, altered, or refused."""
 
 
+class ClusterError(Hg3Error, RuntimeError):
+    """The cluster refused a job or does not answer, or a submission cannot be made."""
+
+
 class ExtensionError(Hg3Error, ImportError):
     """The compiled extension is there and cannot be loaded."""
 

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from hg3.cli import cohort, evaluation, first_look, model, release, schema, track
+from hg3.cli import cluster, cohort, evaluation, first_look, model, release, schema, track
 from hg3.cli.screen import warn
 from hg3.errors import Hg3Error
 
@@ -22,6 +22,8 @@ app.command("train")(model.train_command)
 app.command("generate")(release.generate_command)
 app.command("evaluate")(evaluation.evaluate_command)
 app.command("doctor")(first_look.doctor_command)
+app.command("jobs")(cluster.jobs_command)
+app.add_typer(cluster.group, name="submit")
 app.add_typer(cohort.group, name="cohort")
 app.add_typer(schema.group, name="schema")
 app.add_typer(model.group, name="model")

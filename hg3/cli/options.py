@@ -20,12 +20,13 @@ GatesOption = Annotated[Path | None, typer.Option("--gates", help="Thresholds in
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def pairs(changes: list[str]) -> dict[str, str]:
-    """Return what the words KEY=VALUE of --set say."""
+def pairs(changes: list[str], option: str = "--set") -> dict[str, str]:
+    """Return what the words KEY=VALUE of --set, or of another option, say."""
     found = {}
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
-            raise ConfigError(f"--set {change!r} was given; it takes KEY=VALUE, for example network.width=64")
+            example = "network.width=64" if option == "--set" else "minutes=30"
+            raise ConfigError(f"{option} {change!r} was given; it takes KEY=VALUE, for example {example}")
         found[key] = value
     return found

@@ -44,7 +44,7 @@ def generate_command(
     from hg3.release.writer import generate
 
     mine, mode, source = _shard(shard), "default" if compiled else "none", _folder_of(run)
-    asked = {"solver": solver, "steps": steps, "eta": eta, "where": _where(where), "balance": balance}
+    asked = {"solver": solver, "steps": steps, "eta": eta, "where": where_of(where), "balance": balance}
     with progress() as bars:
         report = partial(bars, "generate")
         complete = generate(source, out, patients, seed, shard=mine, mix=mix, compile=mode, report=report, **asked)
@@ -60,7 +60,7 @@ def _folder_of(run: str) -> Path:
     return model_folder(run)
 
 
-def _where(text: str | None) -> dict[str, str]:
+def where_of(text: str | None) -> dict[str, str]:
     """Return the static values that `text` gives, by column.
 
     Raises

@@ -1,1 +1,1 @@
-"""On the cluster: jobs for SLURM, and tracking with MLflow."""
+"""On the cluster: jobs for SLURM, of which only `jobs` knows submitit, and tracking with MLflow."""

@@ -7,7 +7,7 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +58,10 @@ class Making:
     def notes(self) -> Path:
         return self.release / INCOMPLETE
 
+    def note(self, part: int) -> Path:
+        """Return the file that says of a part that it is made, and with what sum."""
+        return self.notes / f"part-{part:05d}.json"
+
 
 def generate(
     run: str | Path,
@@ -85,19 +89,25 @@ def generate(
     Hg3Error
         If the run cannot be read, or `out` holds something else.
     """
-    source = open_source(Path(run), default_device(), compile)
-    plan = make_plan(source, Request(patients, seed, **asked))
     index, n_shards = shard
     if not 1 <= index <= n_shards:
         raise ConfigError(f"shard {index}/{n_shards} was given; a shard is I/N with 1 <= I <= N")
+    making = open_making(run, out, Request(patients, seed, **asked), compile, report)
+    if is_complete(making.release, making.plan):
+        return True
+    begin(making, mix)
+    with disk.lock(making.notes / f"shard-{index}-of-{n_shards}.lock", "release folder"):
+        make_parts(making, range(index - 1, n_parts(making.plan), n_shards))
+    return complete(making)
+
+
+def open_making(run: str | Path, out: str | Path, asked: Request, compile: str, report: Report) -> Making:
+    """Return this process's part in making the release that is asked for; nothing is written yet."""
+    source = open_source(Path(run), default_device(), compile)
+    plan = make_plan(source, asked)
     making = Making(source, plan, source.sampler(plan), Path(out), report)
     _refuse_inside_run(making.release)
-    if _is_complete(making.release, plan):
-        return True
-    _begin(making, mix)
-    with disk.lock(making.notes / f"shard-{index}-of-{n_shards}.lock", "release folder"):
-        _make_parts(making, range(index - 1, n_parts(plan), n_shards))
-    return _complete(making)
+    return making
 
 
 def _refuse_inside_run(release: Path) -> None:
@@ -106,7 +116,7 @@ def _refuse_inside_run(release: Path) -> None:
             raise ReleaseError(f"{release} lies inside the run {folder}, which is private; choose a folder outside it")
 
 
-def _is_complete(release: Path, plan: dict[str, Any]) -> bool:
+def is_complete(release: Path, plan: dict[str, Any]) -> bool:
     """Whether `release` is this plan's finished release.
 
     Raises
@@ -126,7 +136,7 @@ def _is_complete(release: Path, plan: dict[str, Any]) -> bool:
     return True
 
 
-def _begin(making: Making, mix: bool) -> None:
+def begin(making: Making, mix: bool) -> None:
     """Make the folder and note the plan, or find the same plan noted."""
     notes = making.notes
     release = making.release
@@ -168,24 +178,26 @@ def _same_plan(noted: dict[str, Any], plan: dict[str, Any], release: Path, mix: 
     return bool(differences)
 
 
-def _make_parts(making: Making, parts: range) -> None:
+def make_parts(making: Making, parts: Sequence[int]) -> int:
+    """Make the parts that are missing; return how many patients `parts` hold."""
     per_part = making.plan["block"] * making.plan["part_blocks"]
     share = sum(min(per_part, making.plan["patients"] - part * per_part) for part in parts)
     made = 0
     making.report({"patients": made, "of": share})
     for part in parts:
-        note = making.notes / f"part-{part:05d}.json"
+        note = making.note(part)
         if not note.exists():
             started = time.time()
             try:
                 entry = _make_part(making, part, made, share)
                 disk.write_json(note, {**entry, "seconds": round(time.time() - started, 3)})
             except FileNotFoundError:  # shards overlap: another one completed the release and cleaned up
-                if _is_complete(making.release, making.plan):
-                    return
+                if is_complete(making.release, making.plan):
+                    break
                 raise
         made += min(per_part, making.plan["patients"] - part * per_part)
         making.report({"patients": made, "of": share})
+    return made
 
 
 def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, Any]:
@@ -246,21 +258,21 @@ def make_block(source: Source, sampler: Sampler, plan: dict[str, Any], block: in
     return MadeBlock(decoded, counts, rules)
 
 
-def _complete(making: Making) -> bool:
+def complete(making: Making) -> bool:
     """Write manifest, card and sums if all parts are there; return whether the release is complete."""
-    notes = [making.notes / f"part-{part:05d}.json" for part in range(n_parts(making.plan))]
+    notes = [making.note(part) for part in range(n_parts(making.plan))]
     if not all(note.exists() for note in notes):
-        return _is_complete(making.release, making.plan)
+        return is_complete(making.release, making.plan)
     with ExitStack() as held:
         try:
             held.enter_context(disk.lock(making.notes / "complete.lock", "release folder"))
         except (FileNotFoundError, RunError):  # another shard is about to complete it, or just has
-            return _is_complete(making.release, making.plan)
+            return is_complete(making.release, making.plan)
         if not (making.notes / PLAN).exists():
-            return _is_complete(making.release, making.plan)
+            return is_complete(making.release, making.plan)
+        _make_damaged_parts_anew(making)
         entries = [disk.read_json(note, "a release in the making") for note in notes]
         seconds = [entry.pop("seconds") for entry in entries]
-        _check_parts(making.release, entries)
         _write_texts(making, entries)
         _write_provenance(making.release, sum(seconds))
         disk.remove_temporaries(making.release)
@@ -270,13 +282,21 @@ def _complete(making: Making) -> bool:
     return True
 
 
-def _check_parts(release: Path, entries: list[dict[str, Any]]) -> None:
-    for entry in entries:
-        path = release / entry["file"]
-        if not path.is_file() or disk.sha256_of(path) != entry["sha256"]:
-            raise ReleaseError(
-                f"{path} is not as it was written; remove {INCOMPLETE}/{path.stem}.json and generate again"
-            )
+def _make_damaged_parts_anew(making: Making) -> None:
+    """Make anew each part that is not as its note says it was written."""
+    damaged = [part for part in range(n_parts(making.plan)) if not _is_as_noted(making, part)]
+    for part in damaged:
+        making.note(part).unlink(missing_ok=True)
+    if damaged:
+        make_parts(making, damaged)
+
+
+def _is_as_noted(making: Making, part: int) -> bool:
+    path = making.release / part_name(part)
+    try:
+        return bool(disk.read_json(making.note(part), "a release in the making")["sha256"] == disk.sha256_of(path))
+    except (OSError, RunError, KeyError, TypeError):
+        return False
 
 
 def _write_texts(making: Making, entries: list[dict[str, Any]]) -> None:

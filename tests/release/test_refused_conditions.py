@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hg3
-from hg3.cli.release import _where
+from hg3.cli.release import where_of
 from hg3.errors import ConfigError
 from hg3.release.conditions import check_balance, condition_of, resolve_where
 from hg3.table.checks import checked_cohort
@@ -128,7 +128,7 @@ def test_a_refusal_is_one_sentence_and_leaves_nothing(
     ],
 )
 def test_a_pair_is_quoted_as_in_csv(text: str | None, where: dict[str, str]) -> None:
-    assert _where(text) == where
+    assert where_of(text) == where
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_pair_is_quoted_as_in_csv(text: str | None, where: dict[str, str]) -> 
 )
 def test_what_is_no_pair(text: str) -> None:
     with pytest.raises(ConfigError, match=r"it takes COLUMN=VALUE,COLUMN=VALUE with each column once"):
-        _where(text)
+        where_of(text)
 
 
 def test_a_label_with_a_comma_can_be_given(run: Path, tmp_path: Path, command: Any) -> None:

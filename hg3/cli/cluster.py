@@ -1,0 +1,162 @@
+"""The verbs for a cluster: submit train, submit generate, jobs."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hg3.cli.options import JsonOption, OutOption, SetOption, TableArgument, pairs
+from hg3.cli.screen import print_table
+
+if TYPE_CHECKING:
+    from hg3.cluster.profiles import Profile
+    from hg3.cluster.works import Stage
+
+group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Submit jobs to a cluster.")
+
+ClusterOption = Annotated[str, typer.Option(help="slurm; local, in the background here; or debug, in this process.")]
+ProfileOption = Annotated[str | None, typer.Option(help="What a task asks for: a name in the profiles.")]
+ProfilesOption = Annotated[Path | None, typer.Option(help="Profiles in TOML; $HG3_PROFILES or hg3's own if absent.")]
+SlurmOption = Annotated[
+    list[str], typer.Option("--slurm", metavar="KEY=VALUE", help="Of the profile: minutes=30; repeatable.")
+]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be submitted, and what it would take.")]
+
+
+@group.command("train")
+def submit_train(
+    table: TableArgument,
+    out: OutOption,
+    schema: Annotated[str, typer.Option(help="A shipped schema's name or the path of one.")],
+    seeds: Annotated[str, typer.Option(help="One task each: 0-7, or 1,4,10-12.")] = "0",
+    preset: Annotated[str | None, typer.Option(help="A shipped preset's name or a path; hg3 if absent.")] = None,
+    changes: SetOption = [],  # noqa: B006  typer copies it
+    updates: Annotated[int | None, typer.Option(help="How many updates; the reproducible way.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="How many minutes instead.", min=0.01)] = None,
+    cluster: ClusterOption = "slurm",
+    profile: ProfileOption = None,
+    profiles: ProfilesOption = None,
+    slurm: SlurmOption = [],  # noqa: B006
+    dry_run: DryOption = False,
+) -> None:
+    """Train several seeds, a task each, into OUT/seed-N.
+
+    A task that is preempted or reaches its time limit saves, is queued again and goes on.
+
+    \b
+    Example: hg3 submit train cohort.parquet --schema art-hiv-v2 --seeds 0-7 --updates 20000 --profile gpu --out runs
+    """
+    from hg3.cluster.verbs import seeds_of, training_stage
+
+    asked = (pairs(changes), updates, minutes)
+    stage = training_stage(table, out, seeds_of(seeds), schema, preset, *asked)
+    _submit(out, cluster, _profile(cluster, profile, profiles, slurm), (stage,), dry_run)
+
+
+@group.command("generate")
+def submit_generate(
+    run: Annotated[Path, typer.Argument(help="The folder that hg3 train made.")],
+    out: OutOption,
+    patients: Annotated[int, typer.Option(help="How many patients.")],
+    seed: Annotated[int, typer.Option(help="Whole number that fixes the release.")] = 0,
+    tasks: Annotated[int, typer.Option(help="How many tasks share the parts.", min=1)] = 8,
+    solver: Annotated[str | None, typer.Option(help="As of hg3 generate; the preset's if absent.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Network calls a patient; the preset's if absent.")] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise of ddim, 0 to 1.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Static values that all patients have.")
+    ] = None,
+    balance: Annotated[str | None, typer.Option(help="A static column whose codes get equal shares.")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network: a minute, then faster.")] = False,
+    cluster: ClusterOption = "slurm",
+    profile: ProfileOption = None,
+    profiles: ProfilesOption = None,
+    slurm: SlurmOption = [],  # noqa: B006
+    dry_run: DryOption = False,
+) -> None:
+    """Generate a release by many tasks; each makes its parts, then helps the others.
+
+    The bytes are those of one hg3 generate, through kills and whatever the number of tasks.
+
+    \b
+    Example: hg3 submit generate runs/seed-3 --patients 1000000 --seed 7 --profile gpu --out releases/art
+    """
+    from hg3.cli.release import where_of
+    from hg3.cluster.verbs import generation_stage
+
+    mode = "default" if compiled else "none"
+    asked = {"solver": solver, "steps": steps, "eta": eta, "where": where_of(where), "balance": balance}
+    stage = generation_stage(run, out, patients, seed, tasks, mode, **asked)
+    _submit(out, cluster, _profile(cluster, profile, profiles, slurm), (stage,), dry_run)
+
+
+def _profile(cluster: str, name: str | None, path: Path | None, changes: list[str]) -> "Profile":
+    from hg3.cluster.profiles import load_profile
+
+    return load_profile(name or ("cpu" if cluster == "slurm" else "local"), pairs(changes, "--slurm"), path)
+
+
+def _submit(out: Path, cluster: str, profile: "Profile", stages: "tuple[Stage, ...]", dry_run: bool) -> None:
+    from hg3.cluster.submit import submit
+
+    submit(out, cluster, profile, stages)
+    n = sum(len(stage.calls) for stage in stages)
+    print(f"{n} tasks submitted; look at them with: hg3 jobs {out}")
+
+
+def jobs_command(
+    out: Annotated[Path, typer.Argument(help="The --out of a submission: runs, a release, or a pipeline's folder.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Submit exactly what is missing.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel all jobs; what they made stays.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what of a submission is done, running, waiting, lost or failed.
+
+    What the work left on disk is looked at first, the cluster is asked second, once for all jobs.
+
+    \b
+    Example: hg3 jobs runs
+    """
+    from hg3.cluster.state import as_json as plain
+    from hg3.cluster.state import pieces
+    from hg3.cluster.submit import cancel as cancel_jobs
+    from hg3.cluster.submit import resume as resume_jobs
+    from hg3.cluster.works import read_work
+    from hg3.errors import ConfigError
+
+    if resume and cancel:
+        raise ConfigError("--resume and --cancel were both given; give one of them")
+    if cancel:
+        cancel_jobs(out)
+        print("cancelled; what was made stays, and --resume goes on with it")
+        return
+    if resume:
+        missing = resume_jobs(out)
+        print(f"submitted {len(missing)}: {', '.join(piece.name for piece in missing) or 'nothing is missing'}")
+        return
+    work = read_work(out)
+    found = [plain(piece) for piece in pieces(work)]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    print_table(f"{out} on {work.cluster}", [_row(piece) for piece in found])
+
+
+def _row(piece: dict[str, Any]) -> dict[str, Any]:
+    done, total, speed, left = (piece[key] for key in ("done", "total", "per_second", "seconds_left"))
+    return {
+        "stage": piece["stage"],
+        "task": piece["name"],
+        "state": piece["state"],
+        "job": piece["job"],
+        "done": None if done is None else f"{done:,}" + (f" of {total:,}" if total else ""),
+        "per second": None if not speed or piece["state"] != "running" else f"{speed:,.1f}",
+        "left": None if left is None else _duration(left),
+        "why": piece["why"],
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,124 @@
+"""The kinds of work that jobs do: each a function of plain data, each judged by what it left on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hg3 import disk
+from hg3.cluster.reporting import reporting
+from hg3.errors import RunError
+from hg3.release.certify import certify_release
+from hg3.release.evaluate import evaluate_release
+from hg3.release.manifest import INCOMPLETE, SUMS
+from hg3.release.share import generate_share, is_share_made
+from hg3.release.writer import PLAN
+from hg3.training.checkpoint import checkpoints
+from hg3.training.run import train
+
+Call = dict[str, Any]  # arguments of one piece of work: plain data, as work.json holds it
+Tell = Callable[[int, int | None], None]  # takes how much is done, and of how much
+Stop = Callable[[], bool]
+
+
+class Kind(NamedTuple):
+    """How a piece of work is done (False if a signal ended it early), whether it is done, and what is counted."""
+
+    perform: Callable[[Call, Tell, Stop], bool]
+    is_done: Callable[[Call], bool]
+    unit: str
+
+
+def train_seed(call: Call, tell: Tell, stop: Stop) -> bool:
+    """Train one seed, from its last checkpoint if there is one."""
+    out = Path(call["out"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    begun = (out / "config.toml").is_file()
+    settings = {} if begun else {"schema": call["schema"], "preset": call["preset"], "changes": call["changes"]}
+    length = {"updates": call["updates"]} if call["updates"] else {"minutes": call["minutes"]}
+    with reporting(call) as report:
+
+        def both(entry: dict[str, Any]) -> None:
+            tell(entry["update"], entry["total"])
+            report(entry)
+
+        return train(call["table"], out, seed=call["seed"], resume=begun, report=both, **settings, **length)
+
+
+def is_trained(call: Call) -> bool:
+    """Whether a run's last checkpoint is at its total, or validation had stopped improving there."""
+    found = checkpoints(Path(call["out"]))
+    if not found:
+        return False
+    try:
+        state = disk.read_json(found[-1] / "state.json", "a checkpoint of hg3")
+        config = (found[-1] / "config.toml").read_text(encoding="utf-8")
+    except (OSError, RunError):  # on its way
+        return False
+    total = call["updates"] or state["total"]
+    return bool(total and state["update"] >= total) or state["validations_without_progress"] >= patience_of(config)
+
+
+def patience_of(config: str) -> int:
+    """Return after how many validations without progress the run of this config.toml ends."""
+    from hg3.config import parse_preset
+
+    return parse_preset(config, "config.toml", {}).training.patience
+
+
+def generate_parts(call: Call, tell: Tell, stop: Stop) -> bool:
+    """Make parts of a release until none is free; False if a signal came before."""
+    out = Path(call["out"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    asked = {key: call[key] for key in ("solver", "steps", "eta", "where", "balance", "block_patients", "part_blocks")}
+    given = {key: value for key, value in asked.items() if value is not None}
+    generate_share(
+        run_of(call),
+        out,
+        call["patients"],
+        call["seed"],
+        task=(call["task"], call["tasks"]),
+        should_stop=stop,
+        report=lambda entry: tell(entry["patients"], None),
+        compile=call["compile"],
+        **given,
+    )
+    return not stop() or is_released(call)
+
+
+def is_shared_out(call: Call) -> bool:
+    """Whether a task's share of a release is made, by whomever."""
+    return is_share_made(Path(call["out"]), call["task"], call["tasks"])
+
+
+def run_of(call: Call) -> Path:
+    """Return the run that a release is made from: the one given, or the one that the choice names."""
+    if call.get("choice") is None:
+        return Path(call["run"])
+    return Path(disk.read_json(Path(call["choice"]), "a choice among seeds: not every seed has been scored")["run"])
+
+
+def is_released(call: Call) -> bool:
+    """Whether the release is complete."""
+    out = Path(call["out"])
+    return (out / SUMS).is_file() and not (out / INCOMPLETE / PLAN).exists()
+
+
+def judge_release(call: Call, tell: Tell, stop: Stop) -> bool:
+    """Evaluate a release on the hold-out and certify it, whatever the verdict."""
+    if not is_released({"out": call["release"]}):
+        raise RunError(f"{call['release']} is not complete, so it cannot be judged; submit what is missing")
+    evaluate_release(call["release"], call["out"], run=run_of(call), utility=call["utility"], gates=call["gates"])
+    certify_release(call["release"], call["out"], call["gates"], force=True)
+    return True
+
+
+def is_judged(call: Call) -> bool:
+    """Whether the release has its certificate."""
+    return (Path(call["release"]) / "certificate.json").is_file()
+
+
+KINDS = {
+    "train": Kind(train_seed, is_trained, "updates"),
+    "generate": Kind(generate_parts, is_shared_out, "patients"),
+    "judge": Kind(judge_release, is_judged, ""),
+}

@@ -1,0 +1,107 @@
+"""What hg3 asks of SLURM's own commands; one question about all jobs, never one each."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from hg3.errors import ClusterError
+
+SECONDS = 60  # that a busy controller gets to answer
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "SUSPENDED"}
+
+
+class Seen(NamedTuple):
+    """What SLURM says of a task: "running", "waiting" or how it ended, in SLURM's word; the id of its array."""
+
+    state: str
+    job: str
+
+
+def tasks(names: Sequence[str]) -> dict[tuple[str, int], Seen]:
+    """Return what SLURM knows of the tasks of the arrays `names`, by name and index; of ended ones, if sacct tells."""
+    if not names:
+        return {}
+    wanted = "--name=" + ",".join(names)
+    queue = _asked("squeue", "--me", "-h", "-r", wanted, "-t", "all", "-O", "Name:|,ArrayJobID:|,ArrayTaskID:|,State:|")
+    try:
+        ended = _asked("sacct", "-X", "-n", "-P", "-S", "now-60days", wanted, "-o", "JobName,JobID,State")
+    except ClusterError:
+        ended = ""  # a cluster without accounting
+    return {**_read_ended(ended), **_read_queue(queue)}
+
+
+def _read_queue(text: str) -> dict[tuple[str, int], Seen]:
+    found = {}
+    for line in text.splitlines():
+        name, job, index, state = (word.strip() for word in line.split("|")[:4])
+        found[name, int(index) if index.isdecimal() else 0] = Seen(_word(state), job)
+    return found
+
+
+def _read_ended(text: str) -> dict[tuple[str, int], Seen]:
+    """Return what sacct says, whose ids are 7, 7_3 or, of those that wait, 7_[0-5], which squeue tells better."""
+    found = {}
+    for line in text.splitlines():
+        name, job, state = line.split("|")[:3]
+        array, _, index = job.partition("_")
+        if not index or index.isdecimal():
+            found[name, int(index or 0)] = Seen(_word(state), array)
+    return found
+
+
+def _word(state: str) -> str:
+    state = (state.split() or ["UNKNOWN"])[0]  # "CANCELLED by 1000"
+    if state in WAITING:
+        return "waiting"
+    return "running" if state in {"RUNNING", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING"} else state
+
+
+def largest_array() -> int:
+    """Return how many tasks an array may have."""
+    for line in _asked("scontrol", "show", "config").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "MaxArraySize":
+            return max(int(value), 1)
+    return 1001
+
+
+def cancel(names: Sequence[str]) -> None:
+    """Cancel the arrays `names`, waiting and running tasks alike."""
+    if names:
+        for name in names:  # scancel takes a single name
+            _asked("scancel", "--me", f"--name={name}")
+
+
+def job_id() -> str | None:
+    """Return the id of the task that this process is, None outside SLURM."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
+
+
+def requeue(job: str) -> None:
+    """Put the task that this process is back into the queue.
+
+    The requeue ends every process of the task, `scontrol` among them, which may then report failure although it did
+    its work: so it ignores the signal, and what it reports is not looked at.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # children inherit what is ignored
+    subprocess.run(["scontrol", "requeue", job], check=False, timeout=SECONDS)
+
+
+def _asked(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except FileNotFoundError:
+        raise ClusterError(f"there is no {command[0]} here; call it where SLURM is, or give --cluster local") from None
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"{command[0]} did not answer within {SECONDS} s; try again later") from None
+    if done.returncode:
+        said = _last(done.stderr.splitlines()) or f"exit status {done.returncode}"
+        raise ClusterError(f"{command[0]} refused: {said}")
+    return done.stdout
+
+
+def _last(lines: Iterable[str]) -> str:
+    return next((line.strip() for line in reversed(list(lines)) if line.strip()), "")

@@ -1,0 +1,122 @@
+"""The verbs: submit a work, submit what of it is missing, cancel it."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hg3 import disk
+from hg3.cluster import slurm
+from hg3.cluster.profiles import Profile
+from hg3.cluster.state import Piece, local_processes, pieces
+from hg3.cluster.tasks import perform
+from hg3.cluster.works import (
+    Array,
+    Stage,
+    Work,
+    begin_work,
+    new_submission,
+    read_arrays,
+    read_work,
+    submissions,
+    write_arrays,
+)
+
+Step = tuple[str, int]
+
+
+def submit(out: str | Path, cluster: str, profile: Profile, stages: tuple[Stage, ...]) -> Work:
+    """Note a work and submit all of it."""
+    if cluster == "slurm":
+        slurm.largest_array()  # refuses where there is no SLURM, before anything is written
+    work = begin_work(Path(out), cluster, profile, stages)
+    submit_missing(work)
+    return work
+
+
+def resume(out: str | Path) -> list[Piece]:
+    """Submit exactly what is neither done nor being done of the work whose result is `out`; return that."""
+    return submit_missing(read_work(Path(out)))
+
+
+def cancel(out: str | Path) -> None:
+    """Cancel all jobs of the work whose result is `out`; what they made stays."""
+    work = read_work(Path(out))
+    if work.cluster == "slurm":
+        slurm.cancel([array.name for folder in submissions(work) for array in read_arrays(folder)])
+    for process in local_processes(work) if work.cluster == "local" else ():
+        os.kill(process, signal.SIGTERM)  # submitit hands it on
+
+
+def submit_missing(work: Work) -> list[Piece]:
+    """Submit what is missing of a work; return what that was."""
+    with disk.lock(work.folder / ".lock", "--out"):
+        found = pieces(work)
+        missing = [piece for piece in found if piece.state in ("lost", "failed")]
+        if missing:
+            folder = new_submission(work)
+            arrays = list(plan_arrays(work, missing, folder.name))
+            write_arrays(folder, arrays)
+            _start(work, folder, arrays, _active(found))
+    return missing
+
+
+def _active(found: Sequence[Piece]) -> list[str]:
+    """Return the ids of the arrays that wait or run."""
+    jobs = {piece.job for piece in found if piece.state in ("running", "waiting")}
+    return sorted({job.partition("_")[0] for job in jobs if job})
+
+
+def plan_arrays(work: Work, missing: Sequence[Piece], submission: str) -> Iterator[Array]:
+    """Yield the arrays that do what is missing; on SLURM no longer than it allows, elsewhere a single one."""
+    prefix, number = f"hg3-{work.id}-{int(submission.rpartition('-')[2])}", 0
+    if work.cluster != "slurm":
+        yield Array(f"{prefix}-1", tuple(_in_turn(work, missing)))
+        return
+    largest = slurm.largest_array()
+    before: list[str] = []
+    for stage in work.stages:
+        steps = [(piece.stage.name, piece.index) for piece in missing if piece.stage.name == stage.name]
+        names = []
+        for first in range(0, len(steps), largest):
+            number += 1
+            names.append(f"{prefix}-{number}")
+            jobs = tuple((step,) for step in steps[first : first + largest])
+            yield Array(names[-1], jobs, tuple(before))
+        before = names or before
+
+
+def _in_turn(work: Work, missing: Sequence[Piece]) -> list[tuple[Step, ...]]:
+    """Return the pieces shared among as many processes as may run at once; those of several stages all in one."""
+    steps = [(piece.stage.name, piece.index) for piece in missing]
+    several = len(work.stages) > 1 or work.cluster == "debug"
+    jobs = 1 if several else min(work.profile.parallel, len(steps))
+    return [tuple(steps[first::jobs]) for first in range(jobs)]
+
+
+def _start(work: Work, folder: Path, arrays: list[Array], active: Sequence[str]) -> None:
+    """Start the arrays, and note the ids of each as soon as they are known."""
+    if work.cluster == "debug":
+        perform([_step(work, step) for job in arrays[0].jobs for step in job])
+        return
+    from hg3.cluster.jobs import start
+
+    ids: dict[str, tuple[str, ...]] = {}
+    for number, array in enumerate(arrays):
+        jobs = [[_step(work, step) for step in job] for job in array.jobs]
+        after = [*active, *(ids[name][0].partition("_")[0] for name in array.after)]
+        waits = bool(array.after) or array.jobs[0][0][0] != work.stages[0].name
+        started = start(work.cluster, folder / array.name, array.name, jobs, work.profile, after if waits else ())
+        host = f"{socket.gethostname()}:" if work.cluster == "local" else ""
+        ids[array.name] = tuple(f"{host}{job}" for job in started)
+        arrays[number] = replace(array, ids=ids[array.name])
+        write_arrays(folder, arrays)
+
+
+def _step(work: Work, step: Step) -> dict[str, Any]:
+    stage = next(stage for stage in work.stages if stage.name == step[0])
+    call = stage.calls[step[1]]
+    return {"kind": stage.kind, "call": call, "record": str(work.record(stage, step[1])), "work": str(work.folder)}

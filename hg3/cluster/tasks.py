@@ -1,0 +1,73 @@
+"""What runs in a job: pieces of work in turn, each with its record, and back into the queue when a signal comes."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hg3.cluster import slurm
+from hg3.cluster.kinds import KINDS
+from hg3.cluster.records import Record
+from hg3.errors import Hg3Error
+from hg3.training.signals import Stopped, stop_on_signals
+
+LOCAL_REQUEUE = 144  # the exit status on which submitit's local executor starts a task again
+STOPPED = 130
+LONGEST_GRACE = 600.0  # seconds
+
+
+def perform(steps: list[dict[str, Any]]) -> None:
+    """Do the pieces of work `steps`, one after the other: {"kind", "call", "record"} each, plain data.
+
+    What is done already is left alone, so that the same job may be started any number of times. An error is noted in
+    the record and ends the job with it.
+    """
+    with stop_on_signals() as stopped:
+        for step in steps:
+            if not _perform(step, stopped):
+                _go_on_later(stopped)
+
+
+def _perform(step: dict[str, Any], stopped: Stopped) -> bool:
+    """Do one piece of work; return False if a signal ended it, or came before it."""
+    kind, call = KINDS[step["kind"]], step["call"]
+    record = Record(Path(step["record"]), slurm.job_id())
+    if stopped():
+        return False
+    record.begin()
+    try:
+        finished = kind.perform(call, record.tell, stopped)
+    except BaseException as error:
+        record.end("failed", sentence(error))
+        raise
+    record.end("done" if finished else "stopped")
+    return finished
+
+
+def sentence(error: BaseException) -> str:
+    """Return an error in one line; of those that hg3 did not word itself only the kind, for a text may hold data."""
+    if isinstance(error, Hg3Error):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the system refused: {os.strerror(error.errno)}{where}"
+    return f"{type(error).__name__}: the log of the job says where"
+
+
+def _go_on_later(stopped: Stopped) -> None:
+    """End this process so that the cluster starts the same job again, if it was not cancelled.
+
+    USR2 says that the time limit is near or that a job of more weight needs the node: then this one goes back into the
+    queue. SIGTERM alone may as well be a cancellation: SLURM, which knows, ends this process when the grace is over,
+    and queues it again itself if it was to make room.
+    """
+    job = slurm.job_id()
+    if job is None:
+        sys.exit(LOCAL_REQUEUE if signal.SIGUSR2 in stopped.caught else STOPPED)
+    until = time.monotonic() + LONGEST_GRACE
+    while signal.SIGUSR2 not in stopped.caught and time.monotonic() < until:
+        time.sleep(0.2)
+    slurm.requeue(job)
+    sys.exit(STOPPED)

@@ -1,0 +1,134 @@
+"""What was asked of the cluster, on disk beside its result: the work in stages, and every submission of it."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hg3 import disk
+from hg3.cluster.kinds import Call
+from hg3.cluster.profiles import Profile
+from hg3.errors import ClusterError
+
+FORMAT = 1
+CLUSTERS = ("slurm", "local", "debug")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Pieces of work of one kind that need not wait for each other; the next stage waits for all of them."""
+
+    name: str
+    kind: str
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that one command asked for; `folder` holds its record, its submissions and their logs."""
+
+    folder: Path
+    id: str
+    cluster: str
+    profile: Profile
+    stages: tuple[Stage, ...]
+
+    def record(self, stage: Stage, index: int) -> Path:
+        """Return the file in which a piece of work notes how far it is."""
+        return self.folder / "records" / f"{stage.name}-{index:04d}.json"
+
+
+@dataclass(frozen=True)
+class Array:
+    """Jobs submitted at once: each does the pieces of work `jobs[i]`, as (stage, index), one after the other."""
+
+    name: str
+    jobs: tuple[tuple[tuple[str, int], ...], ...]
+    after: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+
+
+def folder_of(out: Path) -> Path:
+    """Return where the jobs of a result are kept: beside it, for a release holds nothing else than itself."""
+    out = out.absolute()
+    return out.with_name(out.name + ".jobs")
+
+
+def begin_work(out: Path, cluster: str, profile: Profile, stages: tuple[Stage, ...]) -> Work:
+    """Note a work that nothing has been submitted of.
+
+    Raises
+    ------
+    ClusterError
+        If something was submitted to this place before.
+    """
+    if cluster not in CLUSTERS:
+        raise ClusterError(f"--cluster {cluster} was given; it is one of {', '.join(CLUSTERS)}")
+    folder = folder_of(out)
+    if (folder / "work.json").exists():
+        raise ClusterError(
+            f"{folder} holds a submission already; look at it with hg3 jobs {out}, submit what is missing with "
+            "--resume, or choose another --out"
+        )
+    work = Work(folder, os.urandom(4).hex(), cluster, profile, stages)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / "records").mkdir(exist_ok=True)
+    content: dict[str, Any] = {"id": work.id, "cluster": cluster, "profile": profile.model_dump(mode="json")}
+    content |= {"format": FORMAT, "stages": [asdict(stage) for stage in stages]}
+    disk.write_json(folder / "work.json", content)
+    return work
+
+
+def read_work(out: Path) -> Work:
+    """Return the work whose result is `out`.
+
+    Raises
+    ------
+    ClusterError
+        If nothing was submitted for it, or its note is of a newer hg3.
+    """
+    folder = folder_of(out)
+    if not (folder / "work.json").is_file():
+        raise ClusterError(f"no job was submitted for {out}: there is no {folder}; begin with hg3 submit")
+    content = disk.read_json(folder / "work.json", "a submission of hg3")
+    try:
+        if content["format"] > FORMAT:
+            raise ClusterError(f"{folder} has format {content['format']} and this hg3 reads {FORMAT}; update hg3")
+        stages = tuple(Stage(s["name"], s["kind"], tuple(s["calls"])) for s in content["stages"])
+        return Work(folder, content["id"], content["cluster"], Profile(**content["profile"]), stages)
+    except (KeyError, TypeError, ValueError):
+        raise ClusterError(f"{folder / 'work.json'} is altered: it is not as hg3 writes it; remove {folder}") from None
+
+
+def submissions(work: Work) -> list[Path]:
+    """Return the folders of all submissions, oldest first."""
+    return sorted(work.folder.glob("submission-*"))
+
+
+def new_submission(work: Work) -> Path:
+    """Make the folder of a submission: fresh, for ids come again on a new cluster, and logs with them."""
+    number = 1 + max((int(path.name.rpartition("-")[2]) for path in submissions(work)), default=0)
+    folder = work.folder / f"submission-{number:04d}"
+    folder.mkdir()
+    return folder
+
+
+def write_arrays(submission: Path, arrays: list[Array]) -> None:
+    """Note what is submitted; before it is, for then it is found by its name if the submitter dies."""
+    disk.write_json(submission / "submission.json", [asdict(array) for array in arrays])
+
+
+def read_arrays(submission: Path) -> list[Array]:
+    """Return what was submitted; nothing if the submitter died before it noted anything."""
+    if not (submission / "submission.json").is_file():
+        return []
+    content: list[dict[str, Any]] = disk.read_json(submission / "submission.json", "a submission of hg3")
+    return [
+        Array(
+            entry["name"],
+            tuple(tuple((stage, index) for stage, index in job) for job in entry["jobs"]),
+            tuple(entry["after"]),
+            tuple(entry["ids"]),
+        )
+        for entry in content
+    ]

@@ -1,0 +1,109 @@
+"""A release made by many tasks at once, each its share and then whatever nobody else is at."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from hg3 import disk
+from hg3.errors import RunError
+from hg3.release.manifest import INCOMPLETE, SUMS
+from hg3.release.plan import Request, n_parts
+from hg3.release.writer import PLAN, Making, Report, begin, complete, is_complete, make_parts, open_making
+
+
+class _StopError(Exception):
+    """A signal came in the middle of a part."""
+
+
+def generate_share(
+    run: str | Path,
+    out: str | Path,
+    patients: int,
+    seed: int = 0,
+    task: tuple[int, int] = (0, 1),
+    should_stop: Callable[[], bool] = lambda: False,
+    report: Report = lambda entry: None,
+    mix: bool = False,
+    compile: str = "none",
+    **asked: Any,
+) -> bool:
+    """Make parts of a release beside other tasks, until none is free; return whether the release is complete.
+
+    A part is free while it is neither there nor under another task's lock. Where a file system has no locks, two tasks
+    may make one part at the same time: each writes the same bytes under a name of its own and renames it.
+
+    Parameters
+    ----------
+    task : (k, n), 0 <= k < n: begin with every n-th part from the k-th on, then help the others.
+    should_stop : asked between blocks; the part in the making is given up then.
+    report : called with {"patients": made by this call so far, "of": of the whole release}.
+    mix, compile, asked : as `hg3.generate` takes them.
+    """
+    made = 0
+
+    def tell(entry: dict[str, Any]) -> None:
+        report({"patients": made + entry["patients"], "of": patients})
+        if should_stop():
+            raise _StopError
+
+    making = open_making(run, out, Request(patients, seed, **asked), compile, tell)
+    if is_complete(making.release, making.plan):
+        return True
+    begin(making, mix)
+    try:
+        for part in order(n_parts(making.plan), *task):
+            made += _make_if_free(making, part)
+        return complete(making)
+    except _StopError:
+        return False
+    except FileNotFoundError:  # another task made the last part, completed the release and cleaned up
+        if not is_complete(making.release, making.plan):
+            raise
+        return True
+
+
+def order(parts: int, task: int, tasks: int) -> Iterator[int]:
+    """Yield every part once: the task's own from the first, then those of the others from the last, neighbours first.
+
+    So a helper meets the owner of a share as late as possible.
+    """
+    yield from range(task, parts, tasks)
+    for distance in range(1, tasks):
+        yield from reversed(range((task + distance) % tasks, parts, tasks))
+
+
+def _make_if_free(making: Making, part: int) -> int:
+    """Make a part that is missing and free; return how many patients were made."""
+    if making.note(part).exists():
+        return 0
+    with ExitStack() as held:
+        try:
+            held.enter_context(disk.lock(making.notes / f"part-{part:05d}.lock", "release folder"))
+        except RunError:  # another task is at it
+            return 0
+        return make_parts(making, range(part, part + 1))
+
+
+def is_share_made(release: Path, task: int, tasks: int) -> bool:
+    """Whether all parts of a task's share are made; the first task's is not before the release is complete."""
+    if (release / SUMS).is_file() and not (release / INCOMPLETE / PLAN).exists():
+        return True
+    made = parts_made(release)
+    if made is None:
+        return False
+    notes, parts = made
+    completes = task == 0 and len(notes) == parts
+    return not completes and notes.keys() >= set(range(task, parts, tasks))
+
+
+def parts_made(release: Path) -> tuple[dict[int, dict[str, Any]], int] | None:
+    """Return the notes of the parts that are made and the number of all, None where no release is in the making."""
+    try:
+        plan = disk.read_json(release / INCOMPLETE / PLAN, "a release in the making")
+        names = sorted((release / INCOMPLETE).glob("part-*.json"))
+        notes = {int(path.stem.partition("-")[2]): disk.read_json(path, "a part") for path in names}
+    except RunError:  # completed in the meantime, or not begun
+        return None
+    there = {part: note for part, note in notes.items() if (release / note["file"]).is_file()}
+    return there, n_parts(plan)
