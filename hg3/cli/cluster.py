@@ -1,6 +1,7 @@
-"""The verbs for a cluster: submit train, submit generate, jobs."""
+"""The verbs for a cluster: submit train, submit generate, submit pipeline, jobs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,10 +9,13 @@ import typer
 
 from hg3.cli.options import JsonOption, OutOption, SetOption, TableArgument, pairs
 from hg3.cli.screen import print_table
+from hg3.errors import ConfigError
 
 if TYPE_CHECKING:
     from hg3.cluster.profiles import Profile
     from hg3.cluster.works import Stage
+
+STAGES = ("train", "score", "generate", "judge")
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Submit jobs to a cluster.")
 
@@ -51,7 +55,7 @@ def submit_train(
 
     asked = (pairs(changes), updates, minutes)
     stage = training_stage(table, out, seeds_of(seeds), schema, preset, *asked)
-    _submit(out, cluster, _profile(cluster, profile, profiles, slurm), (stage,), dry_run)
+    _submit(out, cluster, (replace(stage, profile=_profile(cluster, profile, profiles, slurm)),), dry_run)
 
 
 @group.command("generate")
@@ -88,7 +92,38 @@ def submit_generate(
     mode = "default" if compiled else "none"
     asked = {"solver": solver, "steps": steps, "eta": eta, "where": where_of(where), "balance": balance}
     stage = generation_stage(run, out, patients, seed, tasks, mode, **asked)
-    _submit(out, cluster, _profile(cluster, profile, profiles, slurm), (stage,), dry_run)
+    _submit(out, cluster, (replace(stage, profile=_profile(cluster, profile, profiles, slurm)),), dry_run)
+
+
+@group.command("pipeline")
+def submit_pipeline(
+    config: Annotated[Path, typer.Argument(help="A pipeline in TOML.")],
+    out: OutOption,
+    cluster: ClusterOption = "slurm",
+    profile: Annotated[
+        list[str], typer.Option(metavar="[STAGE=]NAME", help="For all stages, or for one: generate=gpu; repeatable.")
+    ] = [],  # noqa: B006
+    profiles: ProfilesOption = None,
+    slurm: SlurmOption = [],  # noqa: B006
+    dry_run: DryOption = False,
+) -> None:
+    """Train seeds, choose the best on validation patients, generate, evaluate on the hold-out, certify.
+
+    Leaves OUT/runs, OUT/scores, OUT/release and OUT/report; each stage waits for the one before.
+
+    \b
+    Example: hg3 submit pipeline pipeline.toml --profile cpu --profile generate=gpu --out art
+    """
+    from hg3.cluster.pipeline import pipeline_stages
+
+    names = dict.fromkeys(STAGES)
+    for word in profile:
+        stage, equals, name = word.partition("=")
+        if equals and stage not in STAGES:
+            raise ConfigError(f"--profile {word!r} was given; a pipeline's stages are {', '.join(STAGES)}")
+        names |= {stage: name} if equals else dict.fromkeys(STAGES, word)
+    chosen = {stage: _profile(cluster, name, profiles, slurm) for stage, name in names.items()}
+    _submit(out, cluster, pipeline_stages(config, out, chosen), dry_run)
 
 
 def _profile(cluster: str, name: str | None, path: Path | None, changes: list[str]) -> "Profile":
@@ -97,12 +132,20 @@ def _profile(cluster: str, name: str | None, path: Path | None, changes: list[st
     return load_profile(name or ("cpu" if cluster == "slurm" else "local"), pairs(changes, "--slurm"), path)
 
 
-def _submit(out: Path, cluster: str, profile: "Profile", stages: "tuple[Stage, ...]", dry_run: bool) -> None:
-    from hg3.cluster.submit import submit
+def _submit(out: Path, cluster: str, stages: "tuple[Stage, ...]", dry_run: bool) -> None:
+    from hg3.cluster.estimate import estimate
+    from hg3.cluster.submit import submit, would_submit
 
-    submit(out, cluster, profile, stages)
-    n = sum(len(stage.calls) for stage in stages)
-    print(f"{n} tasks submitted; look at them with: hg3 jobs {out}")
+    if not dry_run:
+        submit(out, cluster, stages)
+        print(f"{sum(len(stage.calls) for stage in stages)} tasks submitted; look at them with: hg3 jobs {out}")
+        return
+    for stage, lines in would_submit(out, cluster, stages):
+        for line in lines:
+            print(line)
+        for sentence in estimate(stage):
+            print(f"  {sentence}")
+    print("nothing was submitted")
 
 
 def jobs_command(
@@ -123,7 +166,6 @@ def jobs_command(
     from hg3.cluster.submit import cancel as cancel_jobs
     from hg3.cluster.submit import resume as resume_jobs
     from hg3.cluster.works import read_work
-    from hg3.errors import ConfigError
 
     if resume and cancel:
         raise ConfigError("--resume and --cancel were both given; give one of them")

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hg3 import disk
+from hg3.cluster.choice import SCORE, chosen_run
 from hg3.cluster.reporting import reporting
+from hg3.config import parse_preset
 from hg3.errors import RunError
-from hg3.release.certify import certify_release
-from hg3.release.evaluate import evaluate_release
 from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.share import generate_share, is_share_made
-from hg3.release.writer import PLAN
+from hg3.release.writer import PLAN, generate
 from hg3.training.checkpoint import checkpoints
 from hg3.training.run import train
 
@@ -60,8 +60,6 @@ def is_trained(call: Call) -> bool:
 
 def patience_of(config: str) -> int:
     """Return after how many validations without progress the run of this config.toml ends."""
-    from hg3.config import parse_preset
-
     return parse_preset(config, "config.toml", {}).training.patience
 
 
@@ -91,10 +89,8 @@ def is_shared_out(call: Call) -> bool:
 
 
 def run_of(call: Call) -> Path:
-    """Return the run that a release is made from: the one given, or the one that the choice names."""
-    if call.get("choice") is None:
-        return Path(call["run"])
-    return Path(disk.read_json(Path(call["choice"]), "a choice among seeds: not every seed has been scored")["run"])
+    """Return the run that a release is made from: the one given, or the best of several."""
+    return Path(call["run"]) if call.get("choice") is None else chosen_run(call["choice"])
 
 
 def is_released(call: Call) -> bool:
@@ -103,8 +99,29 @@ def is_released(call: Call) -> bool:
     return (out / SUMS).is_file() and not (out / INCOMPLETE / PLAN).exists()
 
 
+def score_seed(call: Call, tell: Tell, stop: Stop) -> bool:
+    """Make a small release of a run and compare it with the run's validation patients."""
+    from hg3.release.evaluate import evaluate_release
+
+    run, release, out = (Path(call[key]) for key in ("run", "release", "out"))
+    if not is_trained({**call, "out": str(run)}):
+        raise RunError(f"{run} is not trained to its end, so it cannot be scored; submit what is missing")
+    release.parent.mkdir(parents=True, exist_ok=True)
+    generate(run, release, call["patients"], report=lambda entry: tell(entry["patients"], entry["of"]))
+    evaluate_release(release, out, run=run, gates=call["gates"], held="validation")
+    return True
+
+
+def is_scored(call: Call) -> bool:
+    """Whether a run has been compared with its validation patients."""
+    return (Path(call["out"]) / SCORE).is_file()
+
+
 def judge_release(call: Call, tell: Tell, stop: Stop) -> bool:
     """Evaluate a release on the hold-out and certify it, whatever the verdict."""
+    from hg3.release.certify import certify_release
+    from hg3.release.evaluate import evaluate_release
+
     if not is_released({"out": call["release"]}):
         raise RunError(f"{call['release']} is not complete, so it cannot be judged; submit what is missing")
     evaluate_release(call["release"], call["out"], run=run_of(call), utility=call["utility"], gates=call["gates"])
@@ -120,5 +137,6 @@ def is_judged(call: Call) -> bool:
 KINDS = {
     "train": Kind(train_seed, is_trained, "updates"),
     "generate": Kind(generate_parts, is_shared_out, "patients"),
+    "score": Kind(score_seed, is_scored, "patients"),
     "judge": Kind(judge_release, is_judged, ""),
 }

@@ -10,7 +10,6 @@ from typing import Any
 
 from hg3 import disk
 from hg3.cluster import slurm
-from hg3.cluster.profiles import Profile
 from hg3.cluster.state import Piece, local_processes, pieces
 from hg3.cluster.tasks import perform
 from hg3.cluster.works import (
@@ -18,6 +17,7 @@ from hg3.cluster.works import (
     Stage,
     Work,
     begin_work,
+    folder_of,
     new_submission,
     read_arrays,
     read_work,
@@ -28,13 +28,29 @@ from hg3.cluster.works import (
 Step = tuple[str, int]
 
 
-def submit(out: str | Path, cluster: str, profile: Profile, stages: tuple[Stage, ...]) -> Work:
+def submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
     """Note a work and submit all of it."""
     if cluster == "slurm":
         slurm.largest_array()  # refuses where there is no SLURM, before anything is written
-    work = begin_work(Path(out), cluster, profile, stages)
+    work = begin_work(Path(out), cluster, stages)
     submit_missing(work)
     return work
+
+
+def would_submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> Iterator[tuple[Stage, list[str]]]:
+    """Yield each stage with lines on the arrays that `submit` would start for it; nothing is written."""
+    from hg3.cluster.jobs import parameters
+
+    work = Work(folder_of(Path(out)), "DRY", cluster, stages)
+    lost = [Piece(stage, index, "lost") for stage in stages for index in range(len(stage.calls))]
+    arrays = list(plan_arrays(work, lost, "submission-0001"))
+    for stage in stages:
+        mine = [array for array in arrays if array.jobs[0][0][0] == stage.name]
+        sizes = " + ".join(str(len(array.jobs)) for array in mine) or "0"
+        lines = [f"{stage.name}: {len(stage.calls)} tasks in {cluster} jobs: {sizes}"]
+        asked = parameters(cluster, "hg3", stage.profile) if cluster != "debug" else {}
+        lines += [f"  {key.removeprefix('slurm_')} = {value}" for key, value in asked.items() if key != "name"]
+        yield stage, lines
 
 
 def resume(out: str | Path) -> list[Piece]:
@@ -93,7 +109,7 @@ def _in_turn(work: Work, missing: Sequence[Piece]) -> list[tuple[Step, ...]]:
     """Return the pieces shared among as many processes as may run at once; those of several stages all in one."""
     steps = [(piece.stage.name, piece.index) for piece in missing]
     several = len(work.stages) > 1 or work.cluster == "debug"
-    jobs = 1 if several else min(work.profile.parallel, len(steps))
+    jobs = 1 if several else min(work.stages[0].profile.parallel, len(steps))
     return [tuple(steps[first::jobs]) for first in range(jobs)]
 
 
@@ -108,8 +124,9 @@ def _start(work: Work, folder: Path, arrays: list[Array], active: Sequence[str])
     for number, array in enumerate(arrays):
         jobs = [[_step(work, step) for step in job] for job in array.jobs]
         after = [*active, *(ids[name][0].partition("_")[0] for name in array.after)]
-        waits = bool(array.after) or array.jobs[0][0][0] != work.stages[0].name
-        started = start(work.cluster, folder / array.name, array.name, jobs, work.profile, after if waits else ())
+        stage = work.stage(array.jobs[0][0][0])
+        waits = after if stage != work.stages[0] else ()
+        started = start(work.cluster, folder / array.name, array.name, jobs, stage.profile, waits)
         host = f"{socket.gethostname()}:" if work.cluster == "local" else ""
         ids[array.name] = tuple(f"{host}{job}" for job in started)
         arrays[number] = replace(array, ids=ids[array.name])
@@ -117,6 +134,6 @@ def _start(work: Work, folder: Path, arrays: list[Array], active: Sequence[str])
 
 
 def _step(work: Work, step: Step) -> dict[str, Any]:
-    stage = next(stage for stage in work.stages if stage.name == step[0])
+    stage = work.stage(step[0])
     call = stage.calls[step[1]]
     return {"kind": stage.kind, "call": call, "record": str(work.record(stage, step[1])), "work": str(work.folder)}

@@ -1,7 +1,7 @@
 """What was asked of the cluster, on disk beside its result: the work in stages, and every submission of it."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class Stage:
     name: str
     kind: str
     calls: tuple[Call, ...]
+    profile: Profile = field(default_factory=Profile)
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,10 @@ class Work:
     folder: Path
     id: str
     cluster: str
-    profile: Profile
     stages: tuple[Stage, ...]
+
+    def stage(self, name: str) -> Stage:
+        return next(stage for stage in self.stages if stage.name == name)
 
     def record(self, stage: Stage, index: int) -> Path:
         """Return the file in which a piece of work notes how far it is."""
@@ -54,7 +57,7 @@ def folder_of(out: Path) -> Path:
     return out.with_name(out.name + ".jobs")
 
 
-def begin_work(out: Path, cluster: str, profile: Profile, stages: tuple[Stage, ...]) -> Work:
+def begin_work(out: Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
     """Note a work that nothing has been submitted of.
 
     Raises
@@ -70,12 +73,11 @@ def begin_work(out: Path, cluster: str, profile: Profile, stages: tuple[Stage, .
             f"{folder} holds a submission already; look at it with hg3 jobs {out}, submit what is missing with "
             "--resume, or choose another --out"
         )
-    work = Work(folder, os.urandom(4).hex(), cluster, profile, stages)
+    work = Work(folder, os.urandom(4).hex(), cluster, stages)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / "records").mkdir(exist_ok=True)
-    content: dict[str, Any] = {"id": work.id, "cluster": cluster, "profile": profile.model_dump(mode="json")}
-    content |= {"format": FORMAT, "stages": [asdict(stage) for stage in stages]}
-    disk.write_json(folder / "work.json", content)
+    told = [{**vars(stage), "profile": stage.profile.model_dump(mode="json")} for stage in stages]
+    disk.write_json(folder / "work.json", {"format": FORMAT, "id": work.id, "cluster": cluster, "stages": told})
     return work
 
 
@@ -94,8 +96,8 @@ def read_work(out: Path) -> Work:
     try:
         if content["format"] > FORMAT:
             raise ClusterError(f"{folder} has format {content['format']} and this hg3 reads {FORMAT}; update hg3")
-        stages = tuple(Stage(s["name"], s["kind"], tuple(s["calls"])) for s in content["stages"])
-        return Work(folder, content["id"], content["cluster"], Profile(**content["profile"]), stages)
+        stages = (Stage(s["name"], s["kind"], tuple(s["calls"]), Profile(**s["profile"])) for s in content["stages"])
+        return Work(folder, content["id"], content["cluster"], tuple(stages))
     except (KeyError, TypeError, ValueError):
         raise ClusterError(f"{folder / 'work.json'} is altered: it is not as hg3 writes it; remove {folder}") from None
 

@@ -31,11 +31,13 @@ def compared_cohorts(
     run: Path,
     where: Mapping[str, Code | float] | None = None,
     balance: str | None = None,
+    held: str = "holdout",
 ) -> Compared:
     """Return the release's table beside the parts of the run's own table.
 
     Parameters
     ----------
+    held : the part that stands as held out; "validation" is for a choice among seeds, which may not see the other.
     where, balance : of a conditional release: the real parts are then the same subgroup, or equal groups too.
 
     Raises
@@ -59,7 +61,7 @@ def compared_cohorts(
     frame = read_table(path, original).drop(columns=list(original.ignore), errors="ignore")
     frame = _without_rare_codes(frame, original, released)
     ids = frame[original.patient]
-    parts = [frame[_is_one_of(ids, split["patients"][part])] for part in ("train", "holdout")]
+    parts = [frame[_is_one_of(ids, split["patients"][part])] for part in ("train", held)]
     parts = [_same_group(part, original.patient, where or {}, balance) for part in parts]
     cohorts = [
         checked_cohort(part.reset_index(drop=True), released, to_learn_from=False)[0] for part in (synthetic, *parts)

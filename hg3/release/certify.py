@@ -67,6 +67,10 @@ def _judged(content: Any, gates: Gates, of_release: str, metrics: Path) -> list[
         raise RunError(f"{metrics} is not as hg3 evaluate writes it; evaluate the release anew") from None
     if measured_sum != of_release:
         raise ReleaseError(f"{metrics} is of another release by its manifest's sum; evaluate this release and use that")
+    if content["about"].get("held", "holdout") != "holdout":
+        raise ReleaseError(
+            f"{metrics} compares with validation patients, which chose the model; evaluate on the hold-out"
+        )
     return judge(gates, measures)
 
 

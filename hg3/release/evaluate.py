@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,7 @@ def evaluate_release(
     gates: str | Path | None = None,
     seed: int = 0,
     report: Report = lambda stage, entry: None,
+    held: Literal["holdout", "validation"] = "holdout",
 ) -> Evaluation:
     """Measure `release` beside real patients; write report.html, metrics.json and figures/ into `out`.
 
@@ -47,6 +48,7 @@ def evaluate_release(
         release's own).
     utility : whether to train policies and hazard models too, which takes minutes.
     gates : a TOML file of thresholds; hg3's own if absent.
+    held : with `run`, the patients compared with; those of validation serve the choice among seeds and certify nothing.
 
     Raises
     ------
@@ -61,7 +63,7 @@ def evaluate_release(
     if (run is None) == (train is None or holdout is None) or (run is not None and (train or holdout)):
         raise ConfigError("an evaluation takes --run, or --train and --holdout with --schema; give one of the two")
     real = None if train is None or holdout is None else (Path(train), Path(holdout))
-    compared, about, further = _compared(release, None if run is None else Path(run), real, schema)
+    compared, about, further = _compared(release, None if run is None else Path(run), real, schema, held)
     _check_patients(compared)
     about = {**about, "hg3": __version__, "seed": seed}
     panels = panels_of(compared)
@@ -117,7 +119,7 @@ def _check_patients(compared: Compared) -> None:
 
 
 def _compared(
-    release: Path, run: Path | None, real: tuple[Path, Path] | None, schema: str | Path | None
+    release: Path, run: Path | None, real: tuple[Path, Path] | None, schema: str | Path | None, held: str
 ) -> tuple[Compared, dict[str, Any], list[Section]]:
     """Return the three cohorts, what is told about them, and what the release's manifest tells."""
     if not release.is_dir():
@@ -133,8 +135,9 @@ def _compared(
                 f"{run} is not the run that made {release}, or it was trained on since; give the one that did"
             )
         about |= {"real": "the run's split", "split_sha256": disk.sha256_of(run / "split.json")}
+        about |= {} if held == "holdout" else {"held": held}
         condition = {key: opened.manifest[key] for key in ("where", "balance")}
-        return compared_cohorts(load(release), opened.schema, run, **condition), about, further
+        return compared_cohorts(load(release), opened.schema, run, held=held, **condition), about, further
     assert real is not None
     loaded = opened.schema if schema is None else load_schema(schema)
     about |= _of_files(real)
