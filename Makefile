@@ -30,12 +30,13 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all gpu-check clean stale
+.PHONY: help install demo test test-all test-cluster gpu-check clean stale
 
 help:
 	@echo "make demo      train, generate and check a small release, in runs/demo"
 	@echo "make test      ruff, mypy and the quick tests"
 	@echo "make test-all  ruff, mypy and all tests"
+	@echo "make test-cluster  accidents on a real SLURM of one node, as root on Debian"
 	@echo "make gpu-check for whoever has a GPU: build, tests, sanitizers, benchmarks, in runs/gpu-check"
 	@echo "make install   only the set-up that the others do on their own"
 	@echo "make clean     remove .venv and whatever was built (not runs/)"
@@ -49,12 +50,16 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not cluster"
 
 test-all: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not cluster"
+
+# On a SLURM of one node that it brings up itself, for which it needs root and, the first time, Debian's packages.
+test-cluster: $(STAMP)
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 # It builds the extension for CUDA itself, in place of what the set-up built.
 gpu-check: $(STAMP)
@@ -84,7 +89,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt Makefile $(wildcard csrc/*) $(
 	$(PIP) -q install -c constraints.txt setuptools wheel ninja; \
 	rm -f hg3/_C*.so; \
 	PATH="$(CURDIR)/$(BIN):$$PATH" HG3_BUILD=$(build) \
-	  $(PIP) -q install -c constraints.txt --no-build-isolation -e '.[dev,evaluation,private,tracking]'; \
+	  $(PIP) -q install -c constraints.txt --no-build-isolation -e '.[dev,evaluation,private,tracking,cluster]'; \
 	echo "$(build) $(CURDIR)" > $@; \
 	echo "installed in $$(($$(date +%s) - start)) s, with torch" \
 	  "$$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')"

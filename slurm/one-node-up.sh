@@ -29,6 +29,11 @@ fail() {
   exit 1
 }
 
+cannot() { # this machine lacks something; exit status 2 tells it from a cluster that is broken
+  echo "one-node-up: $*" >&2
+  exit 2
+}
+
 # until SECONDS WHAT COMMAND...: wait until the command succeeds
 until_up() {
   local end=$((SECONDS + $1)) what=$2
@@ -55,9 +60,10 @@ install_packages() {
     chmod 755 "$policy"
     made=yes
   fi
+  command -v apt-get > /dev/null || cannot "this is no Debian: install ${missing[*]} by hand"
   apt-get update -qq < /dev/null >&2 || true
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" < /dev/null > /dev/null ||
-    fail "the packages ${missing[*]} could not be installed"
+    cannot "the packages ${missing[*]} could not be installed"
   [ "$made" = no ] || rm -f "$policy"
 }
 
@@ -175,10 +181,10 @@ start_slurm() {
   until_up 20 "an idle node" sh -c 'sinfo -h -o %T | grep -q idle'
 }
 
-[ "$(id -u)" = 0 ] || fail "needs root, for slurmd starts jobs as the one who submits them; --cluster local needs none"
+[ "$(id -u)" = 0 ] || cannot "needs root, for slurmd starts jobs as the one who submits them; --cluster local needs none"
 [ "${1:-}" != --install ] || install_packages
 for program in munged mariadbd slurmdbd slurmctld slurmd sbatch; do
-  command -v "$program" > /dev/null || fail "$program is not installed; run it with --install, or install ${packages[*]}"
+  command -v "$program" > /dev/null || cannot "$program is not installed; run it with --install, or install ${packages[*]}"
 done
 if is_up; then
   echo "already up; in the shell that submits: . $home/env.sh"

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class Record:
     def _write(self, **changes: Any) -> None:
         self.written = time.time()
         self.content |= {**changes, "at": self.written}
-        disk.write_json(self.path, self.content)
+        with suppress(OSError):  # a full disk stops the work at its own next step, not here
+            disk.write_json(self.path, self.content)
 
 
 def read_record(path: Path) -> dict[str, Any]:

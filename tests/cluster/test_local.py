@@ -1,0 +1,168 @@
+"""Submissions without SLURM: the same code in the background of this machine, or in this process."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hg3.cluster.kinds import KINDS
+from hg3.cluster.profiles import Profile
+from hg3.cluster.records import read_record
+from hg3.cluster.state import pieces
+from hg3.cluster.submit import cancel, plan_arrays, resume, submit
+from hg3.cluster.verbs import generation_stage, seeds_of, training_stage
+from hg3.cluster.works import Stage, begin_work, folder_of, read_work
+from hg3.errors import ClusterError, ConfigError, RunError
+from hg3.release.writer import generate
+from hg3.training.checkpoint import checkpoints
+from hg3.training.run import train
+from tests import runs
+from tests.cluster.cases import all_done, settled, until
+from tests.runs import SIZES, TINY, file_bytes
+from tests.training.cases import weight_hashes
+
+one_thread = runs.one_thread
+command = runs.command
+LONG = {**TINY, "training.checkpoint_every": "5", "training.validate_every": "1000"}
+
+
+def stage_of(folder: Path, seeds: list[int], updates: int, changes: dict[str, str] = TINY) -> Stage:
+    table = runs.write_cohort(folder)
+    stage = training_stage(table, folder / "runs", seeds, folder / "schema.toml", changes=changes, updates=updates)
+    return Stage(stage.name, stage.kind, stage.calls, Profile(parallel=1))
+
+
+def test_work_in_this_process(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, [3, 4], 3)
+    work = submit(tmp_path / "runs", "debug", (stage,))
+    assert [(p.name, p.state, p.done, p.total) for p in pieces(work)] == [
+        ("seed-3", "done", 3, 3),
+        ("seed-4", "done", 3, 3),
+    ]
+    assert resume(tmp_path / "runs") == []
+    table, schema = tmp_path / "table.parquet", tmp_path / "schema.toml"
+    train(table, tmp_path / "alone", schema, changes=TINY, updates=3, seed=4)
+    assert last(tmp_path / "runs" / "seed-4") == last(tmp_path / "alone")
+
+
+def last(run: Path) -> dict[str, str]:
+    return weight_hashes(checkpoints(run)[-1])
+
+
+def test_second_submission_is_refused(tmp_path: Path) -> None:
+    submit(tmp_path / "runs", "debug", (stage_of(tmp_path, [0], 3),))
+    with pytest.raises(ClusterError, match=r"runs\.jobs holds a submission already; look at it with hg3 jobs"):
+        submit(tmp_path / "runs", "debug", (stage_of(tmp_path, [0], 3),))
+    with pytest.raises(ClusterError, match="no job was submitted for"):
+        read_work(tmp_path / "other")
+    with pytest.raises(ClusterError, match="--cluster lsf was given; it is one of slurm, local, debug"):
+        submit(tmp_path / "other", "lsf", ())
+
+
+def test_failure_is_noted_and_taken_up_again(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, [0, 1], 3)
+    (tmp_path / "table.parquet").rename(tmp_path / "away")
+    with pytest.raises(Exception, match="table"):
+        submit(tmp_path / "runs", "debug", (stage,))
+    first, second = pieces(read_work(tmp_path / "runs"))
+    assert first.state == "failed" and "table.parquet" in str(first.why)
+    assert second.state == "lost"
+    (tmp_path / "away").rename(tmp_path / "table.parquet")
+    assert [piece.name for piece in resume(tmp_path / "runs")] == ["seed-0", "seed-1"]
+    assert {piece.state for piece in pieces(read_work(tmp_path / "runs"))} == {"done"}
+
+
+def test_error_that_hg3_did_not_word_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> bool:
+        raise ValueError("could not convert string to float: 'HIV+ since 1999'")
+
+    monkeypatch.setitem(KINDS, "train", KINDS["train"]._replace(perform=fails))
+    with pytest.raises(ValueError, match="HIV"):
+        submit(tmp_path / "runs", "debug", (stage_of(tmp_path, [0], 3),))
+    assert "HIV" not in (folder_of(tmp_path / "runs") / "records" / "train-0000.json").read_text(encoding="utf-8")
+
+
+def test_array_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hg3.cluster.slurm.largest_array", lambda: 8)
+    monkeypatch.setattr("hg3.cluster.slurm.tasks", lambda names: {})
+    work = begin_work(tmp_path / "runs", "slurm", (stage_of(tmp_path, list(range(19)), 3),))
+    arrays = list(plan_arrays(work, pieces(work), "submission-0002"))
+    assert [len(array.jobs) for array in arrays] == [8, 8, 3]
+    assert [step for array in arrays for (step,) in array.jobs] == [("train", index) for index in range(19)]
+    assert len({array.name for array in arrays}) == 3 and all("-2-" in array.name for array in arrays)
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("0-3", [0, 1, 2, 3]), ("5", [5]), ("1,4,10-12", [1, 4, 10, 11, 12])])
+def test_seeds(text: str, wanted: list[int]) -> None:
+    assert seeds_of(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1,1", "1-", "1,,2"])
+def test_refused_seeds(text: str) -> None:
+    with pytest.raises(ConfigError, match="it takes whole numbers, each once, as in 0-7"):
+        seeds_of(text)
+
+
+def test_pipeline_waits_for_every_score(tmp_path: Path) -> None:
+    from hg3.cluster.choice import chosen_run
+
+    for seed, (missed, told) in enumerate([(2, 0.5), (1, 0.9), (1, 0.7)]):
+        report = tmp_path / str(seed)
+        report.mkdir()
+        verdicts = [{"state": "missed", "measures": ["TV"], "score": 1.0}] * missed
+        verdicts += [{"state": "met", "measures": ["two-sample AUC, gradient boosting"], "score": told}]
+        (report / "metrics.json").write_text(json.dumps({"verdicts": verdicts}), encoding="utf-8")
+    scored = [{"run": f"run-{seed}", "report": str(tmp_path / str(seed))} for seed in range(3)]
+    assert chosen_run(scored) == Path("run-2")
+    (tmp_path / "0" / "metrics.json").unlink()
+    with pytest.raises(RunError, match="1 of 3 seeds are not scored, run-0 among them; submit what is missing"):
+        chosen_run(scored)
+
+
+@pytest.mark.slow
+def test_background_training_is_killed_cancelled_and_resumed(tmp_path: Path) -> None:
+    work = submit(tmp_path / "runs", "local", (stage_of(tmp_path, [0, 1], 400, LONG),))
+    run = tmp_path / "runs" / "seed-0"
+    until("a checkpoint", lambda: checkpoints(run))
+    record = read_record(work.record(work.stages[0], 0))
+    os.kill(record["process"], signal.SIGKILL)
+    assert [piece.state for piece in settled(work)] == ["lost", "lost"]
+    assert [piece.name for piece in resume(tmp_path / "runs")] == ["seed-0", "seed-1"]
+    before = checkpoints(run)[-1].name
+    until("another checkpoint", lambda: checkpoints(run)[-1].name > before)
+    cancel(tmp_path / "runs")
+    assert "lost" in {piece.state for piece in settled(work)}
+    resume(tmp_path / "runs")
+    all_done(work)
+    train(tmp_path / "table.parquet", tmp_path / "alone", tmp_path / "schema.toml", changes=LONG, updates=400, seed=0)
+    assert last(run) == last(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_background_release(tmp_path: Path) -> None:
+    run = runs.make_run(tmp_path)
+    stage = generation_stage(run, tmp_path / "r", 200, tasks=3, **SIZES)
+    work = submit(tmp_path / "r", "local", (Stage(stage.name, stage.kind, stage.calls, Profile(parallel=3)),))
+    all_done(work)
+    assert generate(run, tmp_path / "whole", 200, **SIZES)
+    assert file_bytes(tmp_path / "r") == file_bytes(tmp_path / "whole")
+
+
+def test_verbs_of_the_command_line(command: Any, tmp_path: Path) -> None:
+    runs.write_cohort(tmp_path)
+    asked = ["submit", "train", tmp_path / "table.parquet", "--schema", tmp_path / "schema.toml", "--seeds", "0-1"]
+    asked += [*runs.options(), "--updates", 3, "--cluster", "debug", "--out", tmp_path / "runs"]
+    dry = command(*asked, "--dry-run")
+    assert dry.code == 0 and "train: 2 tasks" in dry.out and "nothing was submitted" in dry.out
+    assert not folder_of(tmp_path / "runs").exists()
+    assert command(*asked, "--slurm", "minuts=3").code == 2
+    ended = command(*asked)
+    assert ended.code == 0 and f"hg3 jobs {tmp_path / 'runs'}" in ended.out
+    shown = json.loads(command("jobs", tmp_path / "runs", "--json").out)
+    assert [(row["name"], row["state"]) for row in shown] == [("seed-0", "done"), ("seed-1", "done")]
+    assert "nothing is missing" in command("jobs", tmp_path / "runs", "--resume").out
+    assert command("jobs", tmp_path / "runs", "--resume", "--cancel").code == 2
+    assert command("jobs", tmp_path / "none").code == 2

@@ -1,0 +1,61 @@
+"""Profiles are read, changed and refused with what may be given instead."""
+
+from pathlib import Path
+
+import pytest
+
+from hg3.cluster.jobs import parameters
+from hg3.cluster.profiles import Profile, load_profile
+from hg3.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "local", "one-node"])
+def test_shipped_profile(name: str) -> None:
+    assert load_profile(name).minutes >= 30
+
+
+def test_every_key_is_documented_where_profiles_are() -> None:
+    text = Path(str(Path(__file__).parents[2] / "slurm" / "profiles.toml")).read_text(encoding="utf-8")
+    described = text.partition("[cpu]")[0]
+    assert [key for key in Profile.model_fields if f" {key}" not in described] == []
+
+
+def test_changes_override(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[night]\npartition = "long"\nsbatch = { reservation = "r" }\n')
+    monkeypatch.setenv("HG3_PROFILES", str(tmp_path / "mine.toml"))
+    found = load_profile("night", {"minutes": "30", "gpus": "2", "sbatch.gres": "gpu:a100:1", "setup": "a\nb"})
+    assert (found.partition, found.minutes, found.gpus) == ("long", 30, 2)
+    assert found.sbatch == {"reservation": "r", "gres": "gpu:a100:1"}
+    assert found.setup == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "sentence"),
+    [
+        ("[x]\nminuts = 3\n", {}, "minuts: Extra inputs are not permitted; known keys are partition, account, qos"),
+        ("[x]\n", {"minuts": "3"}, "--slurm knows no key 'minuts'; it knows partition, account, qos, constraint, gpus"),
+        ("[x]\n", {"sbatch": "3"}, "--slurm knows no key 'sbatch'"),
+        ("[x]\n", {"minutes": "many"}, "minutes: Input should be a valid integer"),
+        ("[x]\n", {"minutes": "1"}, "grace_seconds 90 and a limit of 1 minutes; leave time to work"),
+        ("[y]\n", {}, "profile 'x' is unknown; .*p.toml has y"),
+        ("[x\n", {}, "are not TOML"),
+    ],
+)
+def test_refusals(tmp_path: Path, text: str, changes: dict[str, str], sentence: str) -> None:
+    (tmp_path / "p.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence):
+        load_profile("x", changes, tmp_path / "p.toml")
+
+
+def test_absent_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be read \(FileNotFoundError\); give a TOML file, or unset HG3_PROF"):
+        load_profile("x", path=tmp_path / "none.toml")
+
+
+def test_what_submitit_is_asked_for() -> None:
+    profile = Profile(partition="long", gpus=1, minutes=30, memory_gb=4, sbatch={"reservation": "r"})
+    asked = parameters("slurm", "name", profile, ["7", "8"])
+    assert asked["slurm_partition"] == "long" and asked["gpus_per_node"] == 1 and asked["timeout_min"] == 30
+    assert asked["slurm_dependency"] == "afterany:7:8"
+    assert asked["slurm_additional_parameters"] == {"requeue": True, "reservation": "r"}
+    assert "slurm_account" not in asked and "gpus_per_node" not in parameters("slurm", "name", Profile())

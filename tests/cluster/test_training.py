@@ -1,0 +1,138 @@
+"""Trainings on a real SLURM: whatever happens to them, the weights are those of a training that nothing happened to."""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from hg3.cluster.state import pieces
+from hg3.cluster.submit import cancel, resume, submit
+from hg3.cluster.works import Work
+from hg3.table.cohorts.art_hiv import simulate
+from hg3.table.write import write_table
+from hg3.training.checkpoint import checkpoints
+from tests.cluster.cases import (
+    PATIENTS,
+    all_done,
+    sbatch,
+    settled,
+    starts,
+    states,
+    trainings,
+    undisturbed,
+    until,
+    weights,
+)
+
+pytestmark = pytest.mark.cluster
+SECONDS_BEFORE_LIMIT = 45  # of training that the test of the time limit is worth
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cohort") / "cohort.parquet"
+    write_table(simulate(PATIENTS, seed=0), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def limited(slurm: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Work, dict[str, str]]:
+    """A training of more than its time limit, submitted before all others, and the weights it must end with."""
+    folder = tmp_path_factory.mktemp("limited")
+    undisturbed(table, folder / "measured", 9, 20)
+    began = time.perf_counter()
+    undisturbed(table, folder / "again", 9, 60)
+    updates = max(60, int(60 / (time.perf_counter() - began) * SECONDS_BEFORE_LIMIT))
+    stage = trainings(table, folder / "runs", [9], updates, minutes="1", grace_seconds="35")
+    return submit(folder / "runs", "slurm", (stage,)), undisturbed(table, folder / "whole", 9, updates)
+
+
+def test_preempted_seeds_end_with_the_same_weights(slurm: Path, limited: object, table: Path, tmp_path: Path) -> None:
+    work = submit(tmp_path / "runs", "slurm", (trainings(table, tmp_path / "runs", range(4), 80),))
+    runs = [tmp_path / "runs" / f"seed-{seed}" for seed in range(4)]
+    until("each seed has a checkpoint", lambda: all(checkpoints(run) for run in runs))
+    sbatch("-p", "high", "--exclusive", "--mem=0", "-o", "/dev/null", "--wrap", "sleep 1")
+    all_done(work)
+    assert starts(work) > 4
+    for seed, run in enumerate(runs):
+        assert weights(run) == undisturbed(table, tmp_path / f"whole-{seed}", seed, 80), seed
+
+
+def test_cancelled_training_keeps_its_last_step_and_goes_on(slurm: Path, table: Path, tmp_path: Path) -> None:
+    work = submit(tmp_path / "runs", "slurm", (trainings(table, tmp_path / "runs", [5], 60),))
+    run = tmp_path / "runs" / "seed-5"
+    until("a checkpoint", lambda: checkpoints(run))
+    cancel(tmp_path / "runs")
+    (piece,) = settled(work)
+    assert piece.state == "lost" and "CANCELLED" in str(piece.why)
+    reached = int(checkpoints(run)[-1].name.partition("-")[2])
+    assert 10 <= reached < 60
+    assert [piece.name for piece in resume(tmp_path / "runs")] == ["seed-5"]
+    all_done(work)
+    assert weights(run) == undisturbed(table, tmp_path / "whole", 5, 60)
+    assert resume(tmp_path / "runs") == []
+
+
+def test_failure_for_good_is_told_with_its_reason(slurm: Path, table: Path, tmp_path: Path) -> None:
+    lent = Path(shutil.copy(table, tmp_path / "lent.parquet"))
+    work = submit(tmp_path / "runs", "slurm", (trainings(lent, tmp_path / "runs", [0], 20),))
+    lent.unlink()
+    (piece,) = settled(work)
+    assert piece.state == "failed" and "lent.parquet" in str(piece.why)
+    shutil.copy(table, lent)
+    resume(tmp_path / "runs")
+    all_done(work)
+
+
+def test_full_disk(slurm: Path, table: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here, so that none can be full")
+    try:
+        work = submit(tmp_path / "runs", "slurm", (trainings(table, small / "runs", [3], 60),))
+        (piece,) = settled(work)
+        assert piece.state == "failed" and "No space left on device" in str(piece.why)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        resume(tmp_path / "runs")
+        all_done(work)
+        assert weights(small / "runs" / "seed-3") == undisturbed(table, tmp_path / "whole", 3, 60)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_sbatch_alone_trains_the_same_through_a_requeue(slurm: Path, table: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "slurm" / "train.sbatch"
+    options = ["--array=0", "--mem=1G", "--time=30", "-o", str(tmp_path / "log")]
+    settings = [
+        word
+        for key, value in trainings(table, tmp_path, [0], 60).calls[0]["changes"].items()
+        for word in ("--set", f"{key}={value}")
+    ]
+    job = sbatch(*options, script, table, tmp_path / "runs", 60, "--schema", "art-hiv-v2", *settings)
+    run = tmp_path / "runs" / "seed-0"
+    until("a checkpoint", lambda: checkpoints(run))
+    subprocess.run(["scancel", "--signal=USR1", f"{job}_0"], check=True)
+    until("the training ends", lambda: checkpoints(run)[-1].name == "step-000060")
+    assert "stopped at a checkpoint" in (tmp_path / "log").read_text(encoding="utf-8")
+    assert weights(run) == undisturbed(table, tmp_path / "whole", 0, 60)
+
+
+def test_time_limit_is_survived(limited: tuple[Work, dict[str, str]]) -> None:
+    work, wanted = limited
+    all_done(work)
+    assert starts(work) > 1
+    assert weights(Path(work.stages[0].calls[0]["out"])) == wanted
+
+
+def test_states_are_told_without_a_question_each(
+    slurm: Path, limited: tuple[Work, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **given: asked.append(command[0]) or run(command, **given))
+    assert states(limited[0]) == [piece.state for piece in pieces(limited[0])]
+    assert sorted(asked) == ["sacct", "sacct", "squeue", "squeue"]
