@@ -162,7 +162,7 @@ def jobs_command(
     Example: hg3 jobs runs
     """
     from hg3.cluster.state import as_json as plain
-    from hg3.cluster.state import pieces
+    from hg3.cluster.state import counts, making, pieces
     from hg3.cluster.submit import cancel as cancel_jobs
     from hg3.cluster.submit import resume as resume_jobs
     from hg3.cluster.works import read_work
@@ -178,11 +178,17 @@ def jobs_command(
         print(f"submitted {len(missing)}: {', '.join(piece.name for piece in missing) or 'nothing is missing'}")
         return
     work = read_work(out)
-    found = [plain(piece) for piece in pieces(work)]
+    seen = pieces(work)
+    found = [plain(piece) for piece in seen]
     if as_json:
         print(json.dumps(found, indent=2))
         return
     print_table(f"{out} on {work.cluster}", [_row(piece) for piece in found])
+    print(", ".join(f"{number} {state}" for state, number in counts(seen).items() if number))
+    if now := making(seen):
+        left = "" if now.seconds_left is None else f", {_duration(now.seconds_left)} left"
+        made = f"{now.parts:,} of {now.of_parts:,} parts, {now.patients:,} of {now.of_patients:,} patients"
+        print(f"release: {made}, {now.per_second:,.0f} patients/s{left}")
 
 
 def _row(piece: dict[str, Any]) -> dict[str, Any]:

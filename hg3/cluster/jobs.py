@@ -12,6 +12,13 @@ from hg3.cluster.profiles import Profile
 from hg3.cluster.tasks import perform
 from hg3.errors import ClusterError, MissingLibraryError
 
+# Python takes seconds until a job's handlers are there, and a signal that finds none ends it. So this holds signals
+# back and becomes the Python that follows; `perform` lets them in. What is held back is not lost over exec.
+HOLD_SIGNALS = (
+    "import os, signal, sys; "
+    "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 CONTAINER_SCRIPT = Path(hg3.__file__).parents[1] / "slurm" / "container.sh"
 MOST_REQUEUES = 1000  # submitit's own count; hg3 queues a job again itself
 Steps = list[dict[str, Any]]
@@ -57,17 +64,18 @@ def parameters(cluster: str, name: str, profile: Profile, after: Sequence[str] =
 
 def _options(cluster: str, profile: Profile) -> dict[str, Any]:
     if cluster == "local":
-        return {"local_max_num_timeout": MOST_REQUEUES}
+        return {"local_max_num_timeout": MOST_REQUEUES, "local_python": python_of(Profile())}
     return {"slurm_max_num_timeout": MOST_REQUEUES, "slurm_python": python_of(profile)}
 
 
 def python_of(profile: Profile) -> str:
     """Return the shell words that start Python in a job."""
+    held = ["-I", "-S", "-c", HOLD_SIGNALS]
     if profile.container is None:
-        return shlex.quote(sys.executable)
+        return shlex.join([sys.executable, *held])
     if not CONTAINER_SCRIPT.is_file():
         raise ClusterError(f"a container needs {CONTAINER_SCRIPT}, which comes with a clone of hg3; submit from one")
-    return shlex.join([str(CONTAINER_SCRIPT), profile.container, "python"])
+    return shlex.join([str(CONTAINER_SCRIPT), profile.container, "python", *held])
 
 
 def _submitit() -> Any:

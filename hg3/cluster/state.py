@@ -10,6 +10,7 @@ from hg3.cluster import slurm
 from hg3.cluster.kinds import KINDS
 from hg3.cluster.records import read_record
 from hg3.cluster.works import Array, Stage, Work, read_arrays, submissions
+from hg3.release.share import parts_made
 
 STATES = ("done", "running", "waiting", "lost", "failed")
 
@@ -134,6 +135,33 @@ def local_processes(work: Work) -> list[int]:
     """Return the processes of local jobs that live."""
     sights = _seen_by_cluster(work, [(f, a) for f in submissions(work) for a in read_arrays(f)]).values()
     return sorted({int(sight.job) for sight in sights if sight.state == "running" and sight.job})
+
+
+@dataclass(frozen=True)
+class Making:
+    """How far a release in the making is: parts and patients made and wanted, and the speed of all tasks together."""
+
+    parts: int
+    of_parts: int
+    patients: int
+    of_patients: int
+    per_second: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        return (self.of_patients - self.patients) / self.per_second if self.per_second else None
+
+
+def making(found: list[Piece]) -> Making | None:
+    """Return how far the release of a work is, None if none is in the making."""
+    tasks = [piece for piece in found if piece.stage.kind == "generate"]
+    made = parts_made(Path(tasks[0].stage.calls[0]["out"])) if tasks else None
+    if made is None:
+        return None
+    notes, parts = made
+    speed = sum(piece.per_second or 0.0 for piece in tasks if piece.state == "running")
+    patients = sum(note["patients"] for note in notes.values())
+    return Making(len(notes), parts, patients, tasks[0].stage.calls[0]["patients"], speed)
 
 
 def counts(found: list[Piece]) -> dict[str, int]:

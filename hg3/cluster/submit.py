@@ -47,10 +47,10 @@ def would_submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> It
     for stage in stages:
         mine = [array for array in arrays if array.jobs[0][0][0] == stage.name]
         sizes = " + ".join(str(len(array.jobs)) for array in mine) or "0"
-        lines = [f"{stage.name}: {len(stage.calls)} tasks in {cluster} jobs: {sizes}"]
+        arrays_said = f", in arrays of {sizes}" if cluster == "slurm" else ""
         asked = parameters(cluster, "hg3", stage.profile) if cluster != "debug" else {}
-        lines += [f"  {key.removeprefix('slurm_')} = {value}" for key, value in asked.items() if key != "name"]
-        yield stage, lines
+        said = (f"{key.removeprefix('slurm_')}={value}" for key, value in asked.items() if key != "name")
+        yield stage, [f"{stage.name}: {len(stage.calls)} tasks on {cluster}{arrays_said}", "  " + " ".join(said)]
 
 
 def resume(out: str | Path) -> list[Piece]:

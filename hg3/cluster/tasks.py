@@ -11,7 +11,7 @@ from hg3.cluster import slurm
 from hg3.cluster.kinds import KINDS
 from hg3.cluster.records import Record
 from hg3.errors import Hg3Error
-from hg3.training.signals import Stopped, stop_on_signals
+from hg3.training.signals import NUMBERS, Stopped, stop_on_signals
 
 LOCAL_REQUEUE = 144  # the exit status on which submitit's local executor starts a task again
 STOPPED = 130
@@ -25,6 +25,7 @@ def perform(steps: list[dict[str, Any]]) -> None:
     the record and ends the job with it.
     """
     with stop_on_signals() as stopped:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)  # held back while Python started
         for step in steps:
             if not _perform(step, stopped):
                 _go_on_later(stopped)

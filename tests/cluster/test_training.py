@@ -4,12 +4,13 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hg3.cluster.state import pieces
 from hg3.cluster.submit import cancel, resume, submit
-from hg3.cluster.works import Work
+from hg3.cluster.works import Work, read_arrays, submissions
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.write import write_table
 from hg3.training.checkpoint import checkpoints
@@ -121,6 +122,15 @@ def test_sbatch_alone_trains_the_same_through_a_requeue(slurm: Path, table: Path
     assert weights(run) == undisturbed(table, tmp_path / "whole", 0, 60)
 
 
+def test_signal_while_python_starts_is_not_lost(slurm: Path, table: Path, tmp_path: Path) -> None:
+    work = submit(tmp_path / "runs", "slurm", (trainings(table, tmp_path / "runs", [0], 20),))
+    until("Python has begun to start", lambda: starts(work) == 1, every=0.05)
+    (array,) = read_arrays(submissions(work)[0])
+    subprocess.run(["scancel", "--signal=USR2", f"--name={array.name}"], check=True)
+    all_done(work)
+    assert starts(work) == 2
+
+
 def test_time_limit_is_survived(limited: tuple[Work, dict[str, str]]) -> None:
     work, wanted = limited
     all_done(work)
@@ -131,8 +141,13 @@ def test_time_limit_is_survived(limited: tuple[Work, dict[str, str]]) -> None:
 def test_states_are_told_without_a_question_each(
     slurm: Path, limited: tuple[Work, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked: list[str] = []
     run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda command, **given: asked.append(command[0]) or run(command, **given))
+
+    def noted(command: list[str], **given: Any) -> Any:
+        asked.append(command[0])
+        return run(command, **given)
+
+    monkeypatch.setattr(subprocess, "run", noted)
     assert states(limited[0]) == [piece.state for piece in pieces(limited[0])]
     assert sorted(asked) == ["sacct", "sacct", "squeue", "squeue"]
