@@ -3,7 +3,8 @@
 python -m benchmarks.scale --sizes 10000 30000 100000 --work runs/scale --json benchmarks/results/scale.json
 
 Each size is a release made by the verb itself in a fresh process, whose peak memory is its own. The network is fresh,
-of preset hg3 at the width and steps given (stated in the JSON); --run gives a trained one.
+of preset hg3 at the width and steps given (stated in the JSON); --run gives a trained one. With --cluster, a release
+of the first size is made by 1, 2 and 4 tasks of SLURM instead, for example on the one of slurm/one-node-up.sh.
 """
 
 import argparse
@@ -19,8 +20,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.machine import machine
+from benchmarks.scale_cluster import one_release
 from benchmarks.stand_in import untrained_run
 from hg3 import disk, generate
+from hg3.cluster.profiles import load_profile
 from hg3.release import writer
 
 WARM_BLOCKS = 1  # of a release: what the first block takes beyond the others is part of the fixed cost
@@ -100,6 +103,19 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         print("".join(f"{row[key]:>14}" for key in keys) + shares)
 
 
+def by_tasks(run: Path, given: argparse.Namespace, before: dict[str, Any]) -> None:
+    """Measure releases of the first size, made by tasks of a cluster, and write what was found."""
+    profile = load_profile(given.profile)
+    rows = [
+        one_release(run.absolute(), given.work / f"tasks-{n}", given.sizes[0], given.steps, n, profile)
+        for n in given.tasks
+    ]
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    content = {"width": None if given.run else given.width, "steps": given.steps, "rows": rows, "machine": before}
+    disk.write_text(given.json, json.dumps(content, indent=2) + "\n")
+
+
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 30_000, 100_000])
@@ -108,6 +124,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cohort", type=int, default=300)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--cluster", action="store_true", help="by tasks of SLURM")
+    parser.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 4], help="with --cluster")
+    parser.add_argument("--profile", default="one-node", help="with --cluster")
     parser.add_argument("--one", type=int, help="one size, in this process")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
@@ -124,6 +143,9 @@ def main() -> None:
         disk.write_text(given.json, json.dumps(row))
         return
     run = given.run or untrained_run("hg3", {"network.width": str(given.width)}, given.work, given.cohort)
+    if given.cluster:
+        by_tasks(run, given, before)
+        return
     rows = [in_fresh_process(run, patients, given) for patients in given.sizes]
     print_table(rows)
     print("targets: the slowest steady speed 0.9 of the fastest, memory flat, writing never the bottleneck")

@@ -10,6 +10,7 @@ from typing import Any
 
 from hg3 import disk
 from hg3.cluster import slurm
+from hg3.cluster.kinds import is_released
 from hg3.cluster.state import Piece, local_processes, pieces
 from hg3.cluster.tasks import perform
 from hg3.cluster.works import (
@@ -24,6 +25,7 @@ from hg3.cluster.works import (
     submissions,
     write_arrays,
 )
+from hg3.release.repair import reopen_damaged
 
 Step = tuple[str, int]
 
@@ -54,8 +56,15 @@ def would_submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> It
 
 
 def resume(out: str | Path) -> list[Piece]:
-    """Submit exactly what is neither done nor being done of the work whose result is `out`; return that."""
-    return submit_missing(read_work(Path(out)))
+    """Submit exactly what is neither done nor being done of the work whose result is `out`; return that.
+
+    A part of a complete release that does not match its checksum counts as missing.
+    """
+    work = read_work(Path(out))
+    for stage in work.stages:
+        if stage.kind == "generate" and is_released(stage.calls[0]):
+            reopen_damaged(Path(stage.calls[0]["out"]))
+    return submit_missing(work)
 
 
 def cancel(out: str | Path) -> None:
