@@ -151,6 +151,7 @@ def _submit(out: Path, cluster: str, stages: "tuple[Stage, ...]", dry_run: bool)
 def jobs_command(
     out: Annotated[Path, typer.Argument(help="The --out of a submission: runs, a release, or a pipeline's folder.")],
     resume: Annotated[bool, typer.Option("--resume", help="Submit exactly what is missing.")] = False,
+    slurm: SlurmOption = [],  # noqa: B006
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel all jobs; what they made stays.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -167,6 +168,8 @@ def jobs_command(
     from hg3.cluster.submit import resume as resume_jobs
     from hg3.cluster.works import read_work
 
+    if slurm and not resume:
+        raise ConfigError("--slurm was given without --resume; jobs that are submitted keep what they asked for")
     if resume and cancel:
         raise ConfigError("--resume and --cancel were both given; give one of them")
     if cancel:
@@ -174,8 +177,9 @@ def jobs_command(
         print("cancelled; what was made stays, and --resume goes on with it")
         return
     if resume:
-        missing = resume_jobs(out)
-        print(f"submitted {len(missing)}: {', '.join(piece.name for piece in missing) or 'nothing is missing'}")
+        missing = resume_jobs(out, pairs(slurm, "--slurm"))
+        names = ", ".join(f"{piece.stage.name} {piece.name}" for piece in missing)
+        print(f"submitted {len(missing)}: {names}" if missing else "nothing is missing")
         return
     work = read_work(out)
     seen = pieces(work)

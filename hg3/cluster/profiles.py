@@ -58,6 +58,11 @@ def load_profile(name: str, changes: dict[str, str] | None = None, path: str | P
     return _checked(name, _changed(profiles[name], changes or {}))
 
 
+def change_profile(profile: Profile, changes: dict[str, str]) -> Profile:
+    """Return a profile with `changes`, as `load_profile` takes them."""
+    return _checked("of the submission", _changed(profile.model_dump(exclude_none=True), changes))
+
+
 def _text(path: str | Path | None) -> tuple[str, str]:
     """Return where profiles are read from, in words, and what stands there."""
     if path is None:

@@ -18,7 +18,10 @@ class Record:
 
     def __init__(self, path: Path, job: str | None) -> None:
         self.path = path
+        before = read_record(path)
         self.content: dict[str, Any] = {"job": job, "host": socket.gethostname(), "process": os.getpid()}
+        idle = 0 if before.get("state") == "failed" else int(before.get("idle_starts", 0))
+        self.idle_starts = idle + 1  # in a row in which nothing was done, this one too
         self.written = 0.0
         self.first: tuple[float, int] | None = None
 
@@ -30,6 +33,8 @@ class Record:
         """Note how far the work is; not more often than every few seconds."""
         now = time.time()
         self.first = self.first or (now, done)
+        if done > self.first[1]:
+            self.idle_starts = 0
         began, before = self.first
         speed = (done - before) / (now - began) if now > began else None
         self.content |= {"done": done, "total": total, "per_second": speed}
@@ -42,7 +47,7 @@ class Record:
 
     def _write(self, **changes: Any) -> None:
         self.written = time.time()
-        self.content |= {**changes, "at": self.written}
+        self.content |= {**changes, "at": self.written, "idle_starts": self.idle_starts}
         with suppress(OSError):  # a full disk stops the work at its own next step, not here
             disk.write_json(self.path, self.content)
 

@@ -11,6 +11,7 @@ from typing import Any
 from hg3 import disk
 from hg3.cluster import slurm
 from hg3.cluster.kinds import is_released
+from hg3.cluster.profiles import change_profile
 from hg3.cluster.state import Piece, local_processes, pieces
 from hg3.cluster.tasks import perform
 from hg3.cluster.works import (
@@ -24,6 +25,7 @@ from hg3.cluster.works import (
     read_work,
     submissions,
     write_arrays,
+    write_work,
 )
 from hg3.release.repair import reopen_damaged
 
@@ -55,12 +57,18 @@ def would_submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> It
         yield stage, [f"{stage.name}: {len(stage.calls)} tasks on {cluster}{arrays_said}", "  " + " ".join(said)]
 
 
-def resume(out: str | Path) -> list[Piece]:
+def resume(out: str | Path, changes: dict[str, str] | None = None) -> list[Piece]:
     """Submit exactly what is neither done nor being done of the work whose result is `out`; return that.
+
+    `changes` are keys of the profile, {"minutes": "240"}, for this submission and later ones.
 
     A part of a complete release that does not match its checksum counts as missing.
     """
     work = read_work(Path(out))
+    if changes:
+        stages = (replace(stage, profile=change_profile(stage.profile, changes)) for stage in work.stages)
+        work = replace(work, stages=tuple(stages))
+        write_work(work)
     for stage in work.stages:
         if stage.kind == "generate" and is_released(stage.calls[0]):
             reopen_damaged(Path(stage.calls[0]["out"]))

@@ -10,12 +10,13 @@ from typing import Any
 from hg3.cluster import slurm
 from hg3.cluster.kinds import KINDS
 from hg3.cluster.records import Record
-from hg3.errors import Hg3Error
+from hg3.errors import ClusterError, Hg3Error
 from hg3.training.signals import NUMBERS, Stopped, stop_on_signals
 
 LOCAL_REQUEUE = 144  # the exit status on which submitit's local executor starts a task again
 STOPPED = 130
 LONGEST_GRACE = 600.0  # seconds
+MOST_IDLE_STARTS = 5
 
 
 def perform(steps: list[dict[str, Any]]) -> None:
@@ -35,11 +36,14 @@ def _perform(step: dict[str, Any], stopped: Stopped) -> bool:
     """Do one piece of work; return False if a signal ended it, or came before it."""
     kind, call = KINDS[step["kind"]], step["call"]
     record = Record(Path(step["record"]), slurm.job_id())
-    if stopped():
-        return False
     record.begin()
     try:
-        finished = kind.perform(call, record.tell, stopped)
+        finished = not stopped() and kind.perform(call, record.tell, stopped)
+        if not finished and record.idle_starts >= MOST_IDLE_STARTS:
+            raise ClusterError(
+                f"{MOST_IDLE_STARTS} starts in a row were stopped before anything was done; give more minutes, or "
+                "fewer grace_seconds, and submit what is missing"
+            )
     except BaseException as error:
         record.end("failed", sentence(error))
         raise

@@ -76,9 +76,15 @@ def begin_work(out: Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
     work = Work(folder, os.urandom(4).hex(), cluster, stages)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / "records").mkdir(exist_ok=True)
-    told = [{**vars(stage), "profile": stage.profile.model_dump(mode="json")} for stage in stages]
-    disk.write_json(folder / "work.json", {"format": FORMAT, "id": work.id, "cluster": cluster, "stages": told})
+    write_work(work)
     return work
+
+
+def write_work(work: Work) -> None:
+    """Write what was asked for into the work's folder."""
+    told = [{**vars(stage), "profile": stage.profile.model_dump(mode="json")} for stage in work.stages]
+    content = {"format": FORMAT, "id": work.id, "cluster": work.cluster, "stages": told}
+    disk.write_json(work.folder / "work.json", content)
 
 
 def read_work(out: Path) -> Work:

@@ -13,6 +13,7 @@ from hg3.cluster.profiles import Profile
 from hg3.cluster.records import read_record
 from hg3.cluster.state import pieces
 from hg3.cluster.submit import cancel, plan_arrays, resume, submit
+from hg3.cluster.tasks import perform
 from hg3.cluster.verbs import generation_stage, seeds_of, training_stage
 from hg3.cluster.works import Stage, begin_work, folder_of, read_work
 from hg3.errors import ClusterError, ConfigError, RunError
@@ -83,6 +84,41 @@ def test_error_that_hg3_did_not_word_is_not_repeated(tmp_path: Path, monkeypatch
     with pytest.raises(ValueError, match="HIV"):
         submit(tmp_path / "runs", "debug", (stage_of(tmp_path, [0], 3),))
     assert "HIV" not in (folder_of(tmp_path / "runs") / "records" / "train-0000.json").read_text(encoding="utf-8")
+
+
+def test_starts_that_do_nothing_end_one_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "train", KINDS["train"]._replace(perform=lambda call, tell, stop: False))
+    record = tmp_path / "record.json"
+    steps: list[dict[str, Any]] = [{"kind": "train", "call": {}, "record": str(record)}]
+    for _ in range(4):
+        with pytest.raises(SystemExit):
+            perform(steps)
+        assert read_record(record)["state"] == "stopped"
+    with pytest.raises(ClusterError, match="5 starts in a row were stopped before anything was done; give more min"):
+        perform(steps)
+    assert read_record(record)["state"] == "failed"
+
+
+def test_progress_counts_as_a_start_that_did_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def moves(call: Any, tell: Any, stop: Any) -> bool:
+        tell(1, 9)
+        tell(2, 9)
+        return False
+
+    monkeypatch.setitem(KINDS, "train", KINDS["train"]._replace(perform=moves))
+    steps: list[dict[str, Any]] = [{"kind": "train", "call": {}, "record": str(tmp_path / "record.json")}]
+    for _ in range(7):
+        with pytest.raises(SystemExit):
+            perform(steps)
+
+
+def test_resume_may_ask_for_something_else(tmp_path: Path) -> None:
+    submit(tmp_path / "runs", "debug", (stage_of(tmp_path, [0], 3),))
+    resume(tmp_path / "runs", {"minutes": "600"})
+    (stage,) = read_work(tmp_path / "runs").stages
+    assert stage.profile == Profile(parallel=1, minutes=600)
+    with pytest.raises(ConfigError, match="--slurm knows no key 'minuts'"):
+        resume(tmp_path / "runs", {"minuts": "600"})
 
 
 def test_array_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def limited(slurm: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) 
     began = time.perf_counter()
     undisturbed(table, folder / "again", 9, 60)
     updates = max(60, int(60 / (time.perf_counter() - began) * SECONDS_BEFORE_LIMIT))
-    stage = trainings(table, folder / "runs", [9], updates, minutes="1", grace_seconds="35")
+    stage = trainings(table, folder / "runs", [9], updates, minutes="2", grace_seconds="80")
     return submit(folder / "runs", "slurm", (stage,)), undisturbed(table, folder / "whole", 9, updates)
 
 
