@@ -5,7 +5,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +48,16 @@ def whole(run: Path, out: Path, patients: int) -> dict[str, bytes]:
     return file_bytes(out)
 
 
-def killed(work: Work, dead: set[int], chance: random.Random) -> bool:
-    """Kill one task that is at work, at some moment of its work; return whether there was one."""
-    running = []
-    for piece in pieces(work):
-        record = read_record(work.record(piece.stage, piece.index))
-        if piece.state == "running" and record.get("state") == "running" and record["process"] not in dead:
-            running.append(int(record["process"]))
-    if not running:
-        return False
-    time.sleep(chance.random())
-    process = chance.choice(running)
-    dead.add(process)
-    try:
-        os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:  # it ended in the meantime
-        return False
-    return True
+def killed(work: Work, dead: set[int], chance: random.Random) -> int:
+    """Kill each task that is at work with a probability of one half; return how many that were."""
+    before = len(dead)
+    for path in (work.folder / "records").glob("*.json"):
+        record = read_record(path)
+        if record.get("state") == "running" and record["process"] not in dead and chance.random() < 0.5:
+            with suppress(ProcessLookupError):  # it ended in the meantime
+                os.kill(record["process"], signal.SIGKILL)
+                dead.add(record["process"])
+    return len(dead) - before
 
 
 def harm(release: Path) -> bool:
@@ -86,13 +79,14 @@ def test_kills_and_damage_leave_no_trace(slurm: Path, run: Path, tmp_path: Path)
 
     def kill_or_resume() -> bool:
         nonlocal kills, harmed
-        harmed = harmed or harm(out)
         kills += killed(work, dead, chance)
+        harmed = harmed or (kills > KILLS // 2 and harm(out))
         if {piece.state for piece in pieces(work)} <= {"done", "lost", "failed"}:
             resume(out)
-        return kills >= KILLS and harmed
+        return kills >= KILLS
 
     until(f"{KILLS} kills", kill_or_resume, every=0.1)
+    until("two parts to harm", lambda: harmed or harm(out), every=0.1)
     while any(piece.state != "done" for piece in settled(work)):
         resume(out)
     assert file_bytes(out) == whole(run, tmp_path / "whole", RELEASED)
