@@ -16,7 +16,7 @@ CANNOT = 2  # exit status of the script where a machine lacks something
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Bring up the cluster, point SLURM's commands to it, and yield its folder; skip where it cannot be."""
     home = tmp_path_factory.mktemp("slurm") / "node"
-    env = {**os.environ, "HG3_SLURM_DIR": str(home), "HG3_SLURM_PORT": "6917"}
+    env = {**os.environ, "HG3_SLURM_DIR": str(home), "HG3_SLURM_PORT": os.environ.get("HG3_SLURM_PORT", "6917")}
     up = subprocess.run([SLURM / "one-node-up.sh", "--install"], env=env, capture_output=True, text=True, check=False)
     if up.returncode == CANNOT:
         pytest.skip(f"no SLURM to test on: {up.stderr.strip().splitlines()[-1]}")
