@@ -61,7 +61,7 @@ def states(work: Work) -> list[str]:
     return [piece.state for piece in pieces(work)]
 
 
-def settled(work: Work) -> list[Piece]:
+def settled(work: Work, seconds: float = PATIENCE) -> list[Piece]:
     """Wait until nothing of a work runs or waits, and return what became of it."""
     busy = {"running", "waiting"}
 
@@ -69,12 +69,12 @@ def settled(work: Work) -> list[Piece]:
         seen = pieces(work)
         return [] if busy & {piece.state for piece in seen} else seen
 
-    return list(until(f"{work.folder} settles", found, every=1.0))
+    return list(until(f"{work.folder} settles", found, seconds, every=1.0))
 
 
-def all_done(work: Work) -> None:
+def all_done(work: Work, seconds: float = PATIENCE) -> None:
     """Wait until a work has settled, and say what is not done."""
-    assert [(piece.name, piece.state, piece.why) for piece in settled(work) if piece.state != "done"] == []
+    assert [(piece.name, piece.state, piece.why) for piece in settled(work, seconds) if piece.state != "done"] == []
 
 
 def starts(work: Work) -> int:
