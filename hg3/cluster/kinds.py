@@ -11,7 +11,7 @@ from hg3.config import parse_preset
 from hg3.errors import RunError
 from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.share import generate_share, is_share_made
-from hg3.release.writer import PLAN, generate
+from hg3.release.writer import generate
 from hg3.training.checkpoint import checkpoints
 from hg3.training.run import train
 
@@ -96,7 +96,7 @@ def run_of(call: Call) -> Path:
 def is_released(call: Call) -> bool:
     """Whether the release is complete."""
     out = Path(call["out"])
-    return (out / SUMS).is_file() and not (out / INCOMPLETE / PLAN).exists()
+    return (out / SUMS).is_file() and not (out / INCOMPLETE).exists()
 
 
 def score_seed(call: Call, tell: Tell, stop: Stop) -> bool:

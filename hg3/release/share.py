@@ -88,7 +88,7 @@ def _make_if_free(making: Making, part: int) -> int:
 def is_share_made(release: Path, task: int, tasks: int) -> bool:
     """Whether all parts of a task's share are made; the first task's is not before the release is complete."""
     if (release / SUMS).is_file() and not (release / INCOMPLETE / PLAN).exists():
-        return True
+        return task > 0 or not (release / INCOMPLETE).exists()  # whoever completes it removes the notes last
     made = parts_made(release)
     if made is None:
         return False
