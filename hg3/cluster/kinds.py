@@ -1,6 +1,6 @@
 """The kinds of work that jobs do: each a function of plain data, each judged by what it left on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from hg3.cluster.reporting import reporting
 from hg3.config import parse_preset
 from hg3.errors import RunError
 from hg3.release.manifest import INCOMPLETE, SUMS
-from hg3.release.share import generate_share, is_share_made
+from hg3.release.share import generate_share, shares_made
 from hg3.release.writer import generate
 from hg3.training.checkpoint import checkpoints
 from hg3.training.run import train
@@ -21,11 +21,15 @@ Stop = Callable[[], bool]
 
 
 class Kind(NamedTuple):
-    """How a piece of work is done (False if a signal ended it early), whether it is done, and what is counted."""
+    """How a piece of work is done (False if a signal ended it early), and which of a stage's pieces are done."""
 
     perform: Callable[[Call, Tell, Stop], bool]
-    is_done: Callable[[Call], bool]
-    unit: str
+    are_done: Callable[[Sequence[Call]], list[bool]]
+
+
+def each(is_done: Callable[[Call], bool]) -> Callable[[Sequence[Call]], list[bool]]:
+    """Return what asks `is_done` of every piece."""
+    return lambda calls: [is_done(call) for call in calls]
 
 
 def train_seed(call: Call, tell: Tell, stop: Stop) -> bool:
@@ -83,9 +87,10 @@ def generate_parts(call: Call, tell: Tell, stop: Stop) -> bool:
     return not stop() or is_released(call)
 
 
-def is_shared_out(call: Call) -> bool:
-    """Whether a task's share of a release is made, by whomever."""
-    return is_share_made(Path(call["out"]), call["task"], call["tasks"])
+def are_shared_out(calls: Sequence[Call]) -> list[bool]:
+    """Return whether each task's share of a release is made, by whomever."""
+    made = shares_made(Path(calls[0]["out"]), calls[0]["tasks"])
+    return [made[call["task"]] for call in calls]
 
 
 def run_of(call: Call) -> Path:
@@ -135,8 +140,8 @@ def is_judged(call: Call) -> bool:
 
 
 KINDS = {
-    "train": Kind(train_seed, is_trained, "updates"),
-    "generate": Kind(generate_parts, is_shared_out, "patients"),
-    "score": Kind(score_seed, is_scored, "patients"),
-    "judge": Kind(judge_release, is_judged, ""),
+    "train": Kind(train_seed, each(is_trained)),
+    "generate": Kind(generate_parts, are_shared_out),
+    "score": Kind(score_seed, each(is_scored)),
+    "judge": Kind(judge_release, each(is_judged)),
 }

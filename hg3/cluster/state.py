@@ -47,15 +47,18 @@ def pieces(work: Work) -> list[Piece]:
     """Return the state of every piece of a work, after one question to the cluster about all of them."""
     arrays = [(folder, array) for folder in submissions(work) for array in read_arrays(folder)]
     seen = _seen_by_cluster(work, arrays)
-    return [_piece(work, stage, i, seen) for stage in work.stages for i in range(len(stage.calls))]
+    done = {stage.name: KINDS[stage.kind].are_done(stage.calls) for stage in work.stages}
+    return [
+        _piece(work, stage, i, is_done, seen) for stage in work.stages for i, is_done in enumerate(done[stage.name])
+    ]
 
 
-def _piece(work: Work, stage: Stage, index: int, seen: dict[tuple[str, int], "Sight"]) -> Piece:
-    call, record = stage.calls[index], read_record(work.record(stage, index))
+def _piece(work: Work, stage: Stage, index: int, is_done: bool, seen: dict[tuple[str, int], "Sight"]) -> Piece:
+    record = read_record(work.record(stage, index))
     sight = seen.get((stage.name, index))
     progress = {key: record.get(key) for key in ("done", "total", "per_second")}
     job = sight.job if sight else record.get("job")
-    if KINDS[stage.kind].is_done(call):
+    if is_done:
         return Piece(stage, index, "done", job, **progress)
     if sight and sight.state in ("running", "waiting"):
         # a job does its pieces one after the other

@@ -85,16 +85,20 @@ def _make_if_free(making: Making, part: int) -> int:
         return make_parts(making, range(part, part + 1))
 
 
-def is_share_made(release: Path, task: int, tasks: int) -> bool:
-    """Whether all parts of a task's share are made; the first task's is not before the release is complete."""
+def shares_made(release: Path, tasks: int) -> list[bool]:
+    """Return of each task whether all parts of its share are made, at one moment.
+
+    Not all are as long as the release is not complete: what is left to do then is the first task's.
+    """
     if (release / SUMS).is_file() and not (release / INCOMPLETE / PLAN).exists():
-        return task > 0 or not (release / INCOMPLETE).exists()  # whoever completes it removes the notes last
+        return [not (release / INCOMPLETE).exists(), *[True] * (tasks - 1)]  # the notes are removed last
     made = parts_made(release)
     if made is None:
-        return False
+        return [False] * tasks
     notes, parts = made
-    completes = task == 0 and len(notes) == parts
-    return not completes and notes.keys() >= set(range(task, parts, tasks))
+    if len(notes) == parts:
+        return [False, *[True] * (tasks - 1)]
+    return [notes.keys() >= set(range(task, parts, tasks)) for task in range(tasks)]
 
 
 def parts_made(release: Path) -> tuple[dict[int, dict[str, Any]], int] | None:

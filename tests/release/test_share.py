@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hg3 import disk
-from hg3.release.share import generate_share, is_share_made, order, parts_made
+from hg3.release.share import generate_share, order, parts_made, shares_made
 from hg3.release.writer import generate
 from tests import runs
 from tests.runs import SIZES, file_bytes
@@ -51,7 +51,7 @@ def test_part_under_another_lock_is_left_to_it(run: Path, whole: dict[str, bytes
         assert not generate_share(run, tmp_path / "r", PATIENTS, task=(0, 1), **SIZES)
     made_parts, parts = parts_made(tmp_path / "r") or ({}, 0)
     assert (sorted(made_parts), parts) == ([0, 1, 2, 4], 5)
-    assert is_share_made(tmp_path / "r", 1, 5) and not is_share_made(tmp_path / "r", 3, 5)
+    assert shares_made(tmp_path / "r", 5) == [True, True, True, False, True]
     assert generate_share(run, tmp_path / "r", PATIENTS, task=(0, 1), **SIZES)
     assert file_bytes(tmp_path / "r") == whole
 
@@ -66,8 +66,10 @@ def test_signal_in_a_part_leaves_nothing_half(run: Path, whole: dict[str, bytes]
 
 def test_first_share_is_not_made_before_the_release_is(run: Path, tmp_path: Path) -> None:
     assert generate(run, tmp_path / "r", PATIENTS, **SIZES)
-    assert all(is_share_made(tmp_path / "r", task, 2) for task in range(2))
+    assert shares_made(tmp_path / "r", 2) == [True, True]
     assert parts_made(tmp_path / "r") is None
+    (tmp_path / "r" / "incomplete").mkdir()  # of a kill while the notes were removed
+    assert shares_made(tmp_path / "r", 2) == [False, True]
 
 
 def work(run: Path, out: Path, task: int) -> None:
