@@ -25,6 +25,7 @@ ProfilesOption = Annotated[Path | None, typer.Option(help="Profiles in TOML; $HG
 SlurmOption = Annotated[
     list[str], typer.Option("--slurm", metavar="KEY=VALUE", help="Of the profile: minutes=30; repeatable.")
 ]
+TrackOption = Annotated[str | None, typer.Option(help="With MLflow: auto, later or a URI (see hg3 track).")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be submitted, and what it would take.")]
 
 
@@ -42,6 +43,7 @@ def submit_train(
     profile: ProfileOption = None,
     profiles: ProfilesOption = None,
     slurm: SlurmOption = [],  # noqa: B006
+    track: TrackOption = None,
     dry_run: DryOption = False,
 ) -> None:
     """Train several seeds, a task each, into OUT/seed-N.
@@ -55,7 +57,7 @@ def submit_train(
 
     asked = (pairs(changes), updates, minutes)
     stage = training_stage(table, out, seeds_of(seeds), schema, preset, *asked)
-    _submit(out, cluster, (replace(stage, profile=_profile(cluster, profile, profiles, slurm)),), dry_run)
+    _submit(out, cluster, (replace(stage, profile=_profile(cluster, profile, profiles, slurm)),), dry_run, track)
 
 
 @group.command("generate")
@@ -105,6 +107,7 @@ def submit_pipeline(
     ] = [],  # noqa: B006
     profiles: ProfilesOption = None,
     slurm: SlurmOption = [],  # noqa: B006
+    track: TrackOption = None,
     dry_run: DryOption = False,
 ) -> None:
     """Train seeds, choose the best on validation patients, generate, evaluate on the hold-out, certify.
@@ -123,7 +126,7 @@ def submit_pipeline(
             raise ConfigError(f"--profile {word!r} was given; a pipeline's stages are {', '.join(STAGES)}")
         names |= {stage: name} if equals else dict.fromkeys(STAGES, word)
     chosen = {stage: _profile(cluster, name, profiles, slurm) for stage, name in names.items()}
-    _submit(out, cluster, pipeline_stages(config, out, chosen), dry_run)
+    _submit(out, cluster, pipeline_stages(config, out, chosen), dry_run, track)
 
 
 def _profile(cluster: str, name: str | None, path: Path | None, changes: list[str]) -> "Profile":
@@ -132,11 +135,14 @@ def _profile(cluster: str, name: str | None, path: Path | None, changes: list[st
     return load_profile(name or ("cpu" if cluster == "slurm" else "local"), pairs(changes, "--slurm"), path)
 
 
-def _submit(out: Path, cluster: str, stages: "tuple[Stage, ...]", dry_run: bool) -> None:
+def _submit(out: Path, cluster: str, stages: "tuple[Stage, ...]", dry_run: bool, track: str | None = None) -> None:
     from hg3.cluster.estimate import estimate
     from hg3.cluster.submit import submit, would_submit
+    from hg3.cluster.verbs import tracked_stages
 
     if not dry_run:
+        if track:
+            stages = tracked_stages(stages, track, out.resolve().name)
         submit(out, cluster, stages)
         print(f"{sum(len(stage.calls) for stage in stages)} tasks submitted; look at them with: hg3 jobs {out}")
         return

@@ -1,12 +1,16 @@
 """The kinds of work that jobs do: each a function of plain data, each judged by what it left on disk."""
 
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hg3 import disk
 from hg3.cluster.choice import SCORE, chosen_run
-from hg3.cluster.reporting import reporting
+from hg3.cluster.follow import tracked
+from hg3.cluster.merge import attach
+from hg3.cluster.record import RECORD
 from hg3.config import parse_preset
 from hg3.errors import RunError
 from hg3.release.manifest import INCOMPLETE, SUMS
@@ -39,13 +43,15 @@ def train_seed(call: Call, tell: Tell, stop: Stop) -> bool:
     begun = (out / "config.toml").is_file()
     settings = {} if begun else {"schema": call["schema"], "preset": call["preset"], "changes": call["changes"]}
     length = {"updates": call["updates"]} if call["updates"] else {"minutes": call["minutes"]}
-    with reporting(call) as report:
+    with tracked(out, call.get("tracking"), partial(print, file=sys.stderr)) as tracker:
 
         def both(entry: dict[str, Any]) -> None:
             tell(entry["update"], entry["total"])
-            report(entry)
+            tracker.report(entry)
 
-        return train(call["table"], out, seed=call["seed"], resume=begun, report=both, **settings, **length)
+        finished = train(call["table"], out, seed=call["seed"], resume=begun, report=both, **settings, **length)
+        tracker.status = "FINISHED" if finished else "SCHEDULED"
+    return finished
 
 
 def is_trained(call: Call) -> bool:
@@ -129,8 +135,11 @@ def judge_release(call: Call, tell: Tell, stop: Stop) -> bool:
 
     if not is_released({"out": call["release"]}):
         raise RunError(f"{call['release']} is not complete, so it cannot be judged; submit what is missing")
-    evaluate_release(call["release"], call["out"], run=run_of(call), utility=call["utility"], gates=call["gates"])
+    run = run_of(call)
+    evaluate_release(call["release"], call["out"], run=run, utility=call["utility"], gates=call["gates"])
     certify_release(call["release"], call["out"], call["gates"], force=True)
+    if (run / RECORD).is_file():
+        attach(run, [call["release"], call["out"]])
     return True
 
 

@@ -1,8 +1,10 @@
 """What hg3 submit makes of its arguments: stages of plain data."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hg3.cluster.follow import plan_submission
 from hg3.cluster.works import Stage
 from hg3.config import load_preset
 from hg3.errors import ConfigError
@@ -90,3 +92,16 @@ def release_stage(
     tasks = min(tasks, parts)
     calls = [{**shared, "task": task, "tasks": tasks, "label": f"task-{task}"} for task in range(tasks)]
     return Stage("generate", "generate", tuple(calls))
+
+
+def tracked_stages(stages: tuple[Stage, ...], wanted: str, name: str) -> tuple[Stage, ...]:
+    """Return the stages with trainings that are tracked as children of one parent run, which is made here.
+
+    Parameters
+    ----------
+    wanted : "auto", "later" or a URI, as of `hg3 train --track`. name : of the parent run.
+    """
+    training = stages[0]
+    plan = plan_submission(wanted, Path(training.calls[0]["out"]).parent, name)
+    calls = tuple({**call, "tracking": plan} for call in training.calls)
+    return (replace(training, calls=calls), *stages[1:])

@@ -10,11 +10,12 @@ import pytest
 
 from hg3.cluster.kinds import KINDS
 from hg3.cluster.profiles import Profile
+from hg3.cluster.record import read_record as read_tracking
 from hg3.cluster.records import read_record
 from hg3.cluster.state import pieces
 from hg3.cluster.submit import cancel, plan_arrays, resume, submit
 from hg3.cluster.tasks import perform
-from hg3.cluster.verbs import generation_stage, seeds_of, training_stage
+from hg3.cluster.verbs import generation_stage, seeds_of, tracked_stages, training_stage
 from hg3.cluster.works import Stage, begin_work, folder_of, read_work
 from hg3.errors import ClusterError, ConfigError, RunError
 from hg3.release.writer import generate
@@ -47,6 +48,14 @@ def test_work_in_this_process(tmp_path: Path) -> None:
     table, schema = tmp_path / "table.parquet", tmp_path / "schema.toml"
     train(table, tmp_path / "alone", schema, changes=TINY, updates=3, seed=4)
     assert last(tmp_path / "runs" / "seed-4") == last(tmp_path / "alone")
+
+
+def test_seeds_are_tracked_below_one_submission(tmp_path: Path) -> None:
+    stages = tracked_stages((stage_of(tmp_path, [3, 4], 3),), "later", "both")
+    submit(tmp_path / "runs", "debug", stages)
+    found = [read_tracking(tmp_path / "runs" / f"seed-{seed}") for seed in (3, 4)]
+    assert [(record["status"], record["parent_name"]) for record in found] == [("FINISHED", "both")] * 2
+    assert found[0]["parent"] == found[1]["parent"] and found[0]["id"] != found[1]["id"]
 
 
 def last(run: Path) -> dict[str, str]:
