@@ -61,25 +61,40 @@ class _OneChain(nn.Module):
         own = evidence[:, self.channels].permute(2, 0, 1)  # (L, B, K)
         of_state = own @ self.codes.T  # (L, B, S)
         seen = torch.exp(of_state - of_state.amax(dim=2, keepdim=True))
-        before, after = self._messages(seen)
-        rest, said = of_state + before + after, []
+        rest, said = of_state + chain_messages(seen, self.first, self.go), []
         for evidence_of, codes in zip(own.split(self.widths, 2), self.codes.split(self.widths, 1), strict=True):
             others = rest - evidence_of @ codes.T  # a column's own evidence is for the caller to add
             chance = torch.exp(others - others.amax(dim=2, keepdim=True)) @ codes
             said.append(chance.clamp_min(LEAST).log())
         return torch.cat(said, dim=2).permute(1, 2, 0)
 
-    def _messages(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logarithms of what the times before and after say of each state, (L, B, S) each."""
-        both = torch.stack([seen, seen.flip(0)], dim=1)  # (L, 2, B, S)
-        said = torch.stack([self.first.expand_as(seen[0]), torch.ones_like(seen[0])])
-        told = [said]
-        for here in both[:-1]:
-            known = said.clamp_min(LEAST) * here
-            said = (known / known.sum(dim=2, keepdim=True)) @ self.go
-            told.append(said)
-        before, after = torch.stack(told).clamp_min(LEAST).log().unbind(1)
-        return before, after.flip(0)
+
+@torch.library.custom_op("hg3::chain_messages", mutates_args=())
+def chain_messages(seen: Tensor, first: Tensor, go: Tensor) -> Tensor:
+    """Return the logarithm of what the times before and after say of each state, (L, B, S).
+
+    One operator, for a compiler would unroll its steps and work on them for minutes. It has no gradient: what it reads
+    is given.
+
+    Parameters
+    ----------
+    seen : float32, (L, B, S): the evidence of each time, up to a factor.
+    first : (S,) chances to begin with; go : (2, S, S) chances to go on, forwards and backwards in time.
+    """
+    both = torch.stack([seen, seen.flip(0)], dim=1)  # (L, 2, B, S)
+    said = torch.stack([first.expand_as(seen[0]), torch.ones_like(seen[0])])
+    told = [said]
+    for here in both[:-1]:
+        known = said.clamp_min(LEAST) * here
+        said = (known / known.sum(dim=2, keepdim=True)) @ go
+        told.append(said)
+    before, after = torch.stack(told).clamp_min(LEAST).log().unbind(1)
+    return before + after.flip(0)
+
+
+@chain_messages.register_fake
+def _(seen: Tensor, first: Tensor, go: Tensor) -> Tensor:
+    return torch.empty_like(seen)
 
 
 def _chances(chain: Chain) -> tuple[Tensor, Tensor]:

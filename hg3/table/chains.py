@@ -37,7 +37,7 @@ class _Group:
 
 
 def fit_chains(encoded: Encoded, train: np.ndarray, layout: Layout) -> tuple[Chain, ...]:
-    """Return the chains of all categories that change over time, each in one of them.
+    """Return the chains of the categories that change over time, each in one of them; one of too many codes in none.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def fit_chains(encoded: Encoded, train: np.ndarray, layout: Layout) -> tuple[Cha
     groups = [
         _Group((number,), _codes(encoded.x_dynamic[train], block), encoded.observed_dynamic[train, number])
         for number, block in enumerate(layout.dynamic)
-        if block.kind == "category"
+        if block.kind == "category" and block.width <= MOST_STATES
     ]
     widths = tuple(block.width for block in layout.dynamic)
     while pair := _next_pair(groups, widths):

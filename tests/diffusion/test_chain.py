@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hg3.diffusion.chain import Chains
+from hg3.diffusion.chain import Chains, chain_messages
 from hg3.layout import Block, Chain, Layout
 
 BLOCKS = (
@@ -126,3 +126,12 @@ def test_a_patient_alone_is_what_it_is_in_a_batch() -> None:
 def test_nothing_of_it_is_learned_or_kept_in_a_checkpoint() -> None:
     made = chains(TOGETHER, ALONE)
     assert not list(made.parameters()) and not made.state_dict()
+
+
+def test_a_compiler_takes_the_steps_as_one_operator() -> None:
+    seen = evidence(6).exp()[:, :2].permute(2, 0, 1).contiguous()
+    first, go = torch.tensor([0.7, 0.3]), torch.rand(2, 2, 2, generator=torch.Generator().manual_seed(3))
+    torch.library.opcheck(chain_messages, (seen, first, go), test_utils=("test_schema", "test_faketensor"))
+    graph = torch.fx.experimental.proxy_tensor.make_fx(chains(TOGETHER, ALONE, length=6))(evidence(6))
+    asked = [node.target for node in graph.graph.nodes if "chain_messages" in str(node.target)]
+    assert len(asked) == 2

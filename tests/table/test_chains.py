@@ -91,6 +91,11 @@ def test_columns_stay_apart_where_too_many_combinations_occur() -> None:
     assert [chain.blocks for chain in fitted(codes, (12, 12))] == [(1,), (2,)]
 
 
+def test_a_column_of_too_many_codes_has_no_chain() -> None:
+    codes = RNG(6).integers(2, size=(50, 4, 2))
+    assert [chain.blocks for chain in fitted(codes, (MOST_STATES + 1, 2))] == [(2,)]
+
+
 def test_columns_that_lack_values_in_other_cells_stay_apart() -> None:
     one = RNG(5).integers(2, size=(200, 6))
     seen = np.ones((200, 6, 2), bool)
