@@ -548,23 +548,33 @@ def test_example_of_each_command_parses(command: Command, words: tuple[str, ...]
 
 
 def test_examples_work_one_after_the_other(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All but the demo and the download; trainings and releases are made small by options after the example's."""
+    """Trainings and releases are made small by options after the example's, and jobs are done in this process.
+
+    All but the demo, the download, the server, which does not end, and the pipeline, which `make test-cluster` tries.
+    """
     monkeypatch.chdir(tmp_path)
+    tiny = ["--updates", 2, *options({**runs.TINY, "schedule.steps": "50"})]
+    debug = ["--cluster", "debug"]
     small = {
         ("cohort", "simulate"): ["--patients", 60],
-        ("train",): ["--updates", 2, *options({**runs.TINY, "schedule.steps": "50"})],
+        ("train",): [*tiny, "--track", "later"],
         ("generate",): ["--patients", 12, "--steps", 3],
+        ("track", "merge"): ["--into", f"sqlite:///{tmp_path}/runs/mlflow.db"],
+        ("submit", "train"): [*tiny, *debug, "--seeds", 3],
+        ("submit", "generate"): ["--patients", 12, "--steps", 3, *debug, "--out", "releases/many"],
     }
     begin = [("cohort", "simulate"), ("schema", "check"), ("model", "describe")]
-    order = [*begin, ("train",), ("generate",), ("evaluate",)]
-    rest = [words for words in leaves() if words not in (*order, ("demo",), ("cohort", "fetch"))]
+    tracking = [("track", "attach"), ("track", "merge"), ("track", "register")]
+    order = [*begin, ("train",), ("generate",), ("evaluate",), *tracking, ("submit", "train"), ("submit", "generate")]
+    left_out = [("demo",), ("cohort", "fetch"), ("track", "ui"), ("submit", "pipeline")]
+    rest = [words for words in leaves() if words not in (*order, *left_out)]
     for words in (*order, *sorted(rest, reverse=True)):
         ended = command(*example_arguments(command, words), *small.get(words, []))
         failed = 3 if words == ("release", "certify") else 0  # no release of a network that learned twice passes
         assert ended.code == failed, (words, ended)
         assert "Traceback" not in ended.err
         assert ended.out
-    made = ["art.csv.gz", "cohort.parquet", "releases", "reports", "runs", "schema.toml"]
+    made = ["art.csv.gz", "cohort.parquet", "releases", "reports", "runs", "runs.jobs", "schema.toml"]
     assert sorted(path.name for path in tmp_path.iterdir()) == made
 
 
