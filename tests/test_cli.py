@@ -555,7 +555,7 @@ def test_examples_work_one_after_the_other(command: Command, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     tiny = ["--updates", 2, *options({**runs.TINY, "schedule.steps": "50"})]
     debug = ["--cluster", "debug"]
-    small = {
+    small: dict[tuple[str, ...], list[Any]] = {
         ("cohort", "simulate"): ["--patients", 60],
         ("train",): [*tiny, "--track", "later"],
         ("generate",): ["--patients", 12, "--steps", 3],

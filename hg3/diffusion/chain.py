@@ -22,13 +22,14 @@ class Chains(nn.Module):
     def forward(self, evidence: Tensor) -> Tensor:
         """Return what is said, (B, C, L), from the own evidence of every channel, (B, C, L); 0 for reals.
 
-        Float32, whatever is around: sixty products in bfloat16 forget the first.
+        Float32, whatever is around: sixty products in bfloat16 forget the first. Nothing of it is learned, so that no
+        gradient goes through it.
         """
         said = torch.zeros_like(evidence, dtype=torch.float32)
         with torch.autocast(evidence.device.type, enabled=False):
             for part in self.parts:
                 assert isinstance(part, _OneChain)
-                said = said.index_copy(1, part.channels, part(evidence.float()))
+                said = said.index_copy(1, part.channels, part(evidence.detach().float()))
         return said
 
 
@@ -58,11 +59,12 @@ class _OneChain(nn.Module):
 
     def forward(self, evidence: Tensor) -> Tensor:
         """Return what is said of this chain's channels, (B, K, L), from the evidence (B, C, L)."""
-        own = evidence[:, self.channels].permute(2, 0, 1)  # (L, B, K)
-        of_state = own @ self.codes.T  # (L, B, S)
+        blocks = evidence[:, self.channels].permute(2, 0, 1).split(self.widths, 2)
+        own = [block - block.amax(dim=2, keepdim=True) for block in blocks]  # strong evidence would round away messages
+        of_state = torch.cat(own, dim=2) @ self.codes.T  # (L, B, S)
         seen = torch.exp(of_state - of_state.amax(dim=2, keepdim=True))
         rest, said = of_state + chain_messages(seen, self.first, self.go), []
-        for evidence_of, codes in zip(own.split(self.widths, 2), self.codes.split(self.widths, 1), strict=True):
+        for evidence_of, codes in zip(own, self.codes.split(self.widths, 1), strict=True):
             others = rest - evidence_of @ codes.T  # a column's own evidence is for the caller to add
             chance = torch.exp(others - others.amax(dim=2, keepdim=True)) @ codes
             said.append(chance.clamp_min(LEAST).log())

@@ -1,11 +1,10 @@
 """Which categories go on together, and how: counted in training patients.
 
 A regimen is several columns that change together. Two groups of columns become one as long as one says something of
-the other and the combinations that occur stay few and common: none of fewer than ten patients counts, so that none of
-a single patient is learnt by heart.
+the other and the combinations of codes that ten patients or more have are few, cover nearly all cells, and miss none
+of the codes: a combination of fewer patients is none that a network is told of. A column by itself has all its codes.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,26 +13,36 @@ from hg3.layout import Block, Chain, Layout
 from hg3.table.codecs import FEWEST_CARRIERS
 from hg3.table.encoding import Encoded
 
-MOST_NUMBERS = 2**62  # that combinations are told apart by
 MOST_STATES = 128  # a step costs their square
 LEAST_SHARE = 0.99  # of the cells, that the combinations of enough patients cover
 LEAST_INFORMATION = 0.02  # nats that two groups of columns say of each other
+LARGEST_TABLE = 2**20  # counted as it is; a larger one has mostly empty places
+
+Blocks = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Blocks on N patients and L times: codes (N, L, blocks), and where they have a value, bool (N, L)."""
+    """Blocks on N patients and L times.
 
-    blocks: tuple[int, ...]
-    codes: np.ndarray
+    Parameters
+    ----------
+    seen : bool (N, L), where they have a value.
+    state : int64, of every seen cell, its combination of codes, by its row in `codes`.
+    codes : int64 (combinations, blocks), those that occur; of a single block all codes.
+    """
+
+    blocks: Blocks
     seen: np.ndarray
+    state: np.ndarray
+    codes: np.ndarray
 
     def joined(self, other: "_Group") -> "_Group":
-        return _Group(self.blocks + other.blocks, np.concatenate([self.codes, other.codes], axis=2), self.seen)
-
-    def numbers(self, widths: tuple[int, ...]) -> np.ndarray:
-        """Return one number a combination, (N, L)."""
-        return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(self.codes, 2, 0)), widths))
+        both, state = np.unique(self.state * len(other.codes) + other.state, return_inverse=True)
+        one, two = np.divmod(both, len(other.codes))
+        return _Group(
+            self.blocks + other.blocks, self.seen, state, np.concatenate([self.codes[one], other.codes[two]], axis=1)
+        )
 
 
 def fit_chains(encoded: Encoded, train: np.ndarray, layout: Layout) -> tuple[Chain, ...]:
@@ -44,86 +53,90 @@ def fit_chains(encoded: Encoded, train: np.ndarray, layout: Layout) -> tuple[Cha
     train : bool, shape (N,): the patients to count.
     """
     groups = [
-        _Group((number,), _codes(encoded.x_dynamic[train], block), encoded.observed_dynamic[train, number])
+        _alone(number, encoded.x_dynamic[train][:, block.channels], encoded.observed_dynamic[train, number])
         for number, block in enumerate(layout.dynamic)
-        if block.kind == "category" and block.width <= MOST_STATES
+        if has_chain(block)
     ]
-    widths = tuple(block.width for block in layout.dynamic)
-    while pair := _next_pair(groups, widths):
-        one, other = pair
-        groups[one] = groups[one].joined(groups.pop(other))
-    return tuple(_counted(group, widths) for group in groups)
+    return tuple(_counted(group) for group in _merged(groups))
 
 
-def _codes(x: np.ndarray, block: Block) -> np.ndarray:
-    return np.asarray(x[:, block.channels].argmax(axis=1)[:, :, None])
+def has_chain(block: Block) -> bool:
+    """Whether a block over time is one of categories, and of few enough to count what follows what."""
+    return block.kind == "category" and block.width <= MOST_STATES
 
 
-def _next_pair(groups: list[_Group], widths: tuple[int, ...]) -> tuple[int, int] | None:
-    """Return the two groups that say most of each other, of those that can be one."""
-    found = []
-    for other in range(len(groups)):
-        for one in range(other):
-            n_thinkable = math.prod(_of(groups[one], widths)) * math.prod(_of(groups[other], widths))
-            if n_thinkable < MOST_NUMBERS and np.array_equal(groups[one].seen, groups[other].seen):
-                said = _information(groups[one], groups[other], widths)
-                found.append((said, one, other))
-    for said, one, other in sorted(found, reverse=True):
-        if said > LEAST_INFORMATION and _is_common(groups[one].joined(groups[other]), widths):
-            return one, other
-    return None
+def _alone(number: int, x: np.ndarray, seen: np.ndarray) -> _Group:
+    return _Group((number,), seen, x.argmax(axis=1)[seen], np.arange(x.shape[1])[:, None])
 
 
-def _information(one: _Group, other: _Group, widths: tuple[int, ...]) -> float:
-    """Return the mutual information of two groups of columns, in nats."""
-    numbers = [group.numbers(_of(group, widths))[group.seen] for group in (one, other)]
-    (_, first), (_, second) = (np.unique(n, return_inverse=True) for n in numbers)
-    if not len(first):
+def _merged(groups: list[_Group]) -> list[_Group]:
+    """Return the groups after all that can be one are; those that say most of each other first."""
+    said: dict[tuple[Blocks, Blocks], float] = {}
+    while True:
+        pairs = [(a, b) for place, b in enumerate(groups) for a in groups[:place]]
+        for a, b in pairs:
+            if (a.blocks, b.blocks) not in said:
+                said[a.blocks, b.blocks] = _information(a, b)
+        for a, b in sorted(pairs, key=lambda pair: -said[pair[0].blocks, pair[1].blocks]):
+            if said[a.blocks, b.blocks] <= LEAST_INFORMATION:
+                return groups
+            one = _kept(a.joined(b))
+            if one is not None:
+                groups = [one if group is a else group for group in groups if group is not b]
+                break
+            said[a.blocks, b.blocks] = 0.0
+        else:
+            return groups
+
+
+def _information(one: _Group, other: _Group) -> float:
+    """Return the mutual information of two groups of columns in nats; 0 where they have values in other cells."""
+    if not len(one.state) or not np.array_equal(one.seen, other.seen):
         return 0.0
-    width = int(second.max()) + 1
-    share = np.bincount(first * width + second, minlength=(int(first.max()) + 1) * width).reshape(-1, width)
-    share = share / share.sum()
-    apart = share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)
-    return float((share[share > 0] * np.log(share[share > 0] / apart[share > 0])).sum())
+    both = one.state * len(other.codes) + other.state
+    size = len(one.codes) * len(other.codes)
+    if size <= LARGEST_TABLE:
+        cells = np.bincount(both, minlength=size)
+        place = np.flatnonzero(cells)
+        cells = cells[place]
+    else:
+        place, cells = np.unique(both, return_counts=True)
+    first, second = np.divmod(place, len(other.codes))
+    alone = [np.bincount(group.state, minlength=len(group.codes)) for group in (one, other)]
+    n = len(both)
+    return float((cells / n * np.log(cells / n / (alone[0][first] / n * alone[1][second] / n))).sum())
 
 
-def _is_common(group: _Group, widths: tuple[int, ...]) -> bool:
-    """Whether the combinations of enough patients are few and cover nearly all cells."""
-    _, kept, cells = _combinations(group, widths)
-    return bool(0 < kept.sum() <= MOST_STATES and cells[kept].sum() >= LEAST_SHARE * cells.sum())
-
-
-def _combinations(group: _Group, widths: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the numbers of combinations that occur, which of them enough patients have, and their cells."""
+def _is_common(group: _Group) -> np.ndarray:
+    """Return which combinations ten patients or more have, bool (combinations,)."""
     n_patients = len(group.seen)
-    numbers, which, cells = np.unique(
-        group.numbers(_of(group, widths))[group.seen], return_inverse=True, return_counts=True
-    )
-    carried = np.unique(which * n_patients + np.nonzero(group.seen)[0]) // n_patients
-    return numbers, np.bincount(carried, minlength=len(numbers)) >= FEWEST_CARRIERS, cells
+    carried = np.unique(group.state * n_patients + np.nonzero(group.seen)[0]) // n_patients
+    return np.asarray(np.bincount(carried, minlength=len(group.codes)) >= FEWEST_CARRIERS)
 
 
-def _counted(group: _Group, widths: tuple[int, ...]) -> Chain:
-    """Return the chain of a group: of one column over all its codes, else over the combinations of enough patients."""
-    own = _of(group, widths)
-    numbers = np.arange(own[0])
-    if len(own) > 1:
-        occurring, kept, _ = _combinations(group, widths)
-        numbers = occurring[kept]
-    found = group.numbers(own)
-    place = np.searchsorted(numbers, found).clip(max=len(numbers) - 1)
-    state = np.where(group.seen & (numbers[place] == found), place, -1)
+def _kept(group: _Group) -> _Group | None:
+    """Return the group if the combinations of enough patients can stand for all of it."""
+    kept = _is_common(group)
+    cells = np.bincount(group.state, minlength=len(group.codes))
+    misses = any(set(codes) - set(codes[kept]) for codes in group.codes.T)
+    if misses or kept.sum() > MOST_STATES or cells[kept].sum() < LEAST_SHARE * cells.sum():
+        return None
+    return group
+
+
+def _counted(group: _Group) -> Chain:
+    """Return the chain of a group, over the combinations of enough patients, or over all codes of a single block."""
+    kept = _is_common(group) if len(group.blocks) > 1 else np.ones(len(group.codes), bool)
+    place = np.where(kept, np.cumsum(kept) - 1, -1)
+    state = np.full(group.seen.shape, -1)
+    state[group.seen] = place[group.state]
+    n = int(kept.sum())
     first, before, after = state[:, 0], state[:, :-1].ravel(), state[:, 1:].ravel()
     both = (before >= 0) & (after >= 0)
-    follow = np.bincount(before[both] * len(numbers) + after[both], minlength=len(numbers) ** 2)
-    states = np.stack(np.unravel_index(numbers, own), axis=1)
+    follow = np.bincount(before[both] * n + after[both], minlength=n * n).reshape(n, n)
     return Chain(
         group.blocks,
-        tuple(map(tuple, states.tolist())),
-        tuple(np.bincount(first[first >= 0], minlength=len(numbers)).tolist()),
-        tuple(map(tuple, follow.reshape(len(numbers), -1).tolist())),
+        tuple(map(tuple, group.codes[kept].tolist())),
+        tuple(np.bincount(first[first >= 0], minlength=n).tolist()),
+        tuple(map(tuple, follow.tolist())),
     )
-
-
-def _of(group: _Group, widths: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(widths[number] for number in group.blocks)

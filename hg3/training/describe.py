@@ -11,6 +11,7 @@ from hg3.diffusion.health_gym_v3 import PublishedUNet
 from hg3.diffusion.unet import UNet
 from hg3.errors import SchemaError
 from hg3.layout import Block, Chain, Layout, chained
+from hg3.table.chains import has_chain
 from hg3.table.column import Column
 from hg3.table.schema import OBSERVED_SUFFIX, TableSchema, load_schema
 from hg3.table.schema_encoding import encoder_of_schema
@@ -58,7 +59,7 @@ def layout_of(schema: TableSchema) -> Layout:
         blocks = (Block(name, "real" if width == 1 else "category", 0, width) for name, width in _widths(column))
         parts[column.static].extend(blocks)
     dynamic = chained(parts[False])
-    chains = tuple(_uncounted(n, block.width) for n, block in enumerate(dynamic) if block.kind == "category")
+    chains = tuple(_uncounted(n, block.width) for n, block in enumerate(dynamic) if has_chain(block))
     return Layout(chained(parts[True]), dynamic, schema.length, chains)
 
 

@@ -110,6 +110,14 @@ def test_it_stays_finite(strength: float) -> None:
     assert torch.isfinite(said).all()
 
 
+def test_strong_evidence_elsewhere_rounds_nothing_away() -> None:
+    own = torch.zeros(1, 8, 4)
+    own[:, 0, 1], own[:, 6:, 2] = 30.0, 1e8  # of boost, that two codes are as likely
+    weak = own.clone()
+    weak[:, 6:, 2] = 0.0
+    torch.testing.assert_close(chains(TOGETHER)(own), chains(TOGETHER)(weak))
+
+
 def test_half_precision_around_it_changes_nothing() -> None:
     own = evidence(60)
     with torch.autocast("cpu", torch.bfloat16):

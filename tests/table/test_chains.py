@@ -72,6 +72,18 @@ def test_a_combination_of_few_patients_is_none_of_its_states() -> None:
     assert chain.states == ((0, 0), (0, 1), (1, 1)) and sum(chain.first) == 400
 
 
+def test_columns_stay_apart_where_a_code_would_be_left_without_a_state() -> None:
+    """One of 24 patients, of whom never ten have it beside the same other code: it may not become impossible."""
+    regimen = RNG(0).integers(3, size=(4_000, 20))
+    codes = np.stack([regimen, regimen], axis=2)
+    codes[:24, 0, 1] = 3
+    codes[:24, 0, 0] = np.arange(24) % 3
+    assert [chain.blocks for chain in fitted(codes, (3, 4))] == [(1,), (2,)]
+    codes[24:30, 0] = (0, 3)  # now fourteen have it beside the first
+    (chain,) = fitted(codes, (3, 4))
+    assert chain.states == ((0, 0), (0, 3), (1, 1), (2, 2))
+
+
 @pytest.mark.parametrize(
     "codes",
     [
