@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hg3.cluster.profiles import Profile
 from hg3.cluster.verbs import release_stage, seeds_of, training_stage
 from hg3.cluster.works import Stage
+from hg3.config import load_preset
 from hg3.errors import ConfigError
 from hg3.evaluation.gates import load_gates
 from hg3.release.plan import PART_BLOCKS
@@ -91,6 +92,11 @@ def pipeline_stages(path: Path, out: Path, profiles: dict[str, Profile]) -> tupl
     Parameters
     ----------
     profiles : by stage, "train", "score", "generate", "judge".
+
+    Raises
+    ------
+    ConfigError
+        If something asked for is not usable, as several seeds of a preset with privacy are.
     """
     asked, base, out = read_pipeline(path), path.absolute().parent, out.absolute()
     gates = None if asked.judge.gates is None else str((base / asked.judge.gates).absolute())
@@ -100,13 +106,29 @@ def pipeline_stages(path: Path, out: Path, profiles: dict[str, Profile]) -> tupl
     length = (asked.train.updates, asked.train.minutes)
     seeds = seeds_of(asked.train.seeds)
     training = training_stage(base / asked.table, out / "runs", seeds, schema, asked.train.preset, changes, *length)
-    scores = [_score(call, out, asked.score.patients, gates) for call in training.calls]
-    choice = {"choice": [{"run": call["run"], "report": call["out"]} for call in scores]}
-    generation = _generation(asked.generate, out, choice)
-    judging: dict[str, Any] = {"release": str(out / "release"), "out": str(out / "report"), "gates": gates, **choice}
+    scoring: tuple[Stage, ...] = ()
+    source: dict[str, Any]
+    if load_preset(asked.train.preset or "hg3", changes).privacy is not None:
+        _check_one_seed(asked.train.seeds)
+        source = {"run": training.calls[0]["out"]}
+    else:
+        scores = [_score(call, out, asked.score.patients, gates) for call in training.calls]
+        scoring = (Stage("score", "score", tuple(scores)),)
+        source = {"choice": [{"run": call["run"], "report": call["out"]} for call in scores]}
+    generation = _generation(asked.generate, out, source)
+    judging: dict[str, Any] = {"release": str(out / "release"), "out": str(out / "report"), "gates": gates, **source}
     judging |= {"utility": asked.judge.utility, "label": "release"}
-    stages = (training, Stage("score", "score", tuple(scores)), generation, Stage("judge", "judge", (judging,)))
+    stages = (training, *scoring, generation, Stage("judge", "judge", (judging,)))
     return tuple(Stage(s.name, s.kind, s.calls, profiles[s.name]) for s in stages)
+
+
+def _check_one_seed(seeds: str) -> None:
+    """Refuse a choice among private runs: scores on validation patients are outside what epsilon bounds."""
+    if len(seeds_of(seeds)) > 1:
+        raise ConfigError(
+            f"seeds {seeds!r} of a preset with privacy were given; the best of several is chosen by real patients, "
+            "outside its epsilon: give one seed, which is released without a choice"
+        )
 
 
 def _score(call: dict[str, Any], out: Path, patients: int, gates: str | None) -> dict[str, Any]:
@@ -116,7 +138,7 @@ def _score(call: dict[str, Any], out: Path, patients: int, gates: str | None) ->
     return {**paths, "patients": patients, "gates": gates, "updates": call["updates"], "label": call["label"]}
 
 
-def _generation(asked: Generation, out: Path, choice: dict[str, Any]) -> Stage:
+def _generation(asked: Generation, out: Path, source: dict[str, Any]) -> Stage:
     parts = -(-asked.patients // (BLOCK_PATIENTS * PART_BLOCKS))
     how = {"solver": asked.solver, "steps": asked.steps}
-    return release_stage(parts, choice, out / "release", asked.patients, asked.seed, asked.tasks, "none", **how)
+    return release_stage(parts, source, out / "release", asked.patients, asked.seed, asked.tasks, "none", **how)

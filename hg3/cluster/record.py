@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hg3 import __version__, disk
-from hg3.config import parse_preset
+from hg3.config import Preset, parse_preset
 from hg3.errors import RunError
 
 FORMAT = 1
@@ -109,10 +109,14 @@ def name_of(run: Path, record: dict[str, Any]) -> str:
     return f"seed {_split_head(run).get('seed')}" if record["parent"] else run.resolve().name
 
 
+def preset_of(run: Path) -> Preset:
+    """Return the resolved preset of a run."""
+    return parse_preset((run / "config.toml").read_text(encoding="utf-8"), str(run / "config.toml"), {})
+
+
 def params_of(run: Path) -> dict[str, str]:
     """Return the resolved preset as `part.key`, and the seed."""
-    text = (run / "config.toml").read_text(encoding="utf-8")
-    preset = parse_preset(text, str(run / "config.toml"), {}).model_dump(mode="json", exclude_none=True)
+    preset = preset_of(run).model_dump(mode="json", exclude_none=True)
     flat = {"preset": preset["name"], "seed": _split_head(run).get("seed")}
     for part, content in preset.items():
         if isinstance(content, dict):
@@ -121,10 +125,13 @@ def params_of(run: Path) -> dict[str, str]:
 
 
 def tags_of(run: Path, record: dict[str, Any]) -> dict[str, str]:
-    """Return what tells where a run comes from: code, data, container, jobs."""
+    """Return what tells where a run comes from: code, data, container, jobs.
+
+    Not the data of a private training: a hash of its table tells for certain whether a guessed table is it.
+    """
     tags = {"hg3.id": record["id"], **record["tags"]}
     table = _split_head(run).get("table", {})
-    tags |= {"data_sha256": table["sha256"]} if "sha256" in table else {}
+    tags |= {"data_sha256": table["sha256"]} if "sha256" in table and preset_of(run).privacy is None else {}
     return tags | ({"slurm_job_ids": " ".join(record["jobs"])} if record["jobs"] else {})
 
 

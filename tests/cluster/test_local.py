@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from hg3.cluster.kinds import KINDS
+from hg3.cli.cluster import STAGES
+from hg3.cluster.kinds import KINDS, run_of
+from hg3.cluster.pipeline import pipeline_stages
 from hg3.cluster.profiles import Profile
 from hg3.cluster.record import read_record as read_tracking
 from hg3.cluster.records import read_record
@@ -165,6 +167,26 @@ def test_pipeline_waits_for_every_score(tmp_path: Path) -> None:
     (tmp_path / "0" / "metrics.json").unlink()
     with pytest.raises(RunError, match="1 of 3 seeds are not scored, run-0 among them; submit what is missing"):
         chosen_run(scored)
+
+
+def pipeline(folder: Path, seeds: str, **changes: object) -> tuple[Stage, ...]:
+    """Return the stages of a pipeline on a small cohort."""
+    runs.write_cohort(folder)
+    keys = "\n".join(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in changes.items())
+    text = f'table = "table.parquet"\nschema = "schema.toml"\n[train]\nseeds = "{seeds}"\nupdates = 3\n'
+    text += f"[train.set]\n{keys}\n[generate]\npatients = 50\n"
+    (folder / "pipeline.toml").write_text(text, encoding="utf-8")
+    return pipeline_stages(folder / "pipeline.toml", folder / "out", dict.fromkeys(STAGES, Profile()))
+
+
+def test_private_seeds_are_not_chosen_by_real_patients(tmp_path: Path) -> None:
+    private = {"privacy.epsilon": 8, "encoding.scaling": "standard"}
+    with pytest.raises(ConfigError, match="outside its epsilon: give one seed"):
+        pipeline(tmp_path, "0-1", **private)
+    stages = pipeline(tmp_path, "3", **private)
+    assert [stage.name for stage in stages] == ["train", "generate", "judge"]
+    assert [run_of(stage.calls[0]) for stage in stages[1:]] == [tmp_path / "out" / "runs" / "seed-3"] * 2
+    assert [stage.name for stage in pipeline(tmp_path, "0-1")] == list(STAGES)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from hg3.cluster.record import (
     tags_of,
     values_of,
 )
+from hg3.config import load_preset
 from hg3.errors import RunError
 from tests import runs
 from tests.runs import make_run
@@ -122,3 +123,12 @@ def test_commit_is_that_of_the_container_or_of_the_clone(monkeypatch: pytest.Mon
     monkeypatch.setenv("HG3_CONTAINER_DIGEST", "sha256:" + "b" * 64)
     tags = record.environment_tags()
     assert (tags["mlflow.source.git.commit"], tags["container_digest"]) == ("a" * 40, "sha256:" + "b" * 64)
+
+
+def test_private_run_has_no_hash_of_its_table(run: Path, tmp_path: Path) -> None:
+    told = {"id": "1", "tags": {}, "jobs": []}
+    assert "data_sha256" in tags_of(run, told)
+    preset = load_preset("hg3", {"privacy.epsilon": "8", "encoding.scaling": "standard"})
+    (tmp_path / "config.toml").write_text(preset.to_toml(), encoding="utf-8")
+    (tmp_path / "split.json").write_text((run / "split.json").read_text(encoding="utf-8"), encoding="utf-8")
+    assert "data_sha256" not in tags_of(tmp_path, told)
