@@ -51,7 +51,7 @@ def train_command(
         finished = train(table, out, schema, preset, settings, updates, minutes, seed, resume, report=tell, warn=warn)
         tracker.status = "FINISHED" if finished else "SCHEDULED"
     if not leads():
-        sys.exit(0 if finished else STOPPED)
+        return  # torchrun ends all processes as soon as one fails, so the leader alone says how it went
     if not finished:
         length = f" --minutes {minutes:g}" if minutes else ""
         again = shlex.join(["hg3", "train", str(table), "--out", str(out), "--resume"]) + length

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,13 @@ def choose_store(wanted: str, folder: Path) -> str:
 
 
 def checked_uri(uri: str) -> str:
-    """Return `uri` if a store can be there."""
+    """Return `uri` if a store can be there, and it holds no password: run folders and logs repeat it."""
+    if _has_password(uri):
+        raise ConfigError(
+            "a tracking URI with a password in it was given, which run folders and logs would repeat; leave it out and "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for a server, or write a .pgpass file for "
+            "PostgreSQL"
+        )
     scheme, separator, _ = uri.partition("://")
     if separator and scheme.partition("+")[0] in SCHEMES:
         return uri
@@ -51,6 +58,12 @@ def checked_uri(uri: str) -> str:
         f"{uri!r} is no place for tracking; give auto, later, the address of an MLflow server (http://HOST:PORT) or a "
         "database (sqlite:////ABSOLUTE/PATH/mlflow.db)"
     )
+
+
+def _has_password(uri: str) -> bool:
+    """Whether `uri` has USER:PASSWORD@ or password=; of a file's path no part is one."""
+    rest = uri.partition("://")[2] or uri
+    return not uri.startswith("sqlite:") and re.search(r":[^@]+@|passw(or)?d=", rest, re.IGNORECASE) is not None
 
 
 def sqlite_uri(path: Path) -> str:

@@ -303,7 +303,9 @@ def _train(
         raise ConfigError(f"{out} has no checkpoint that fixes its length; give updates or minutes")
     with stop_on_signals() as stopped:
         if not trainer.processes.leads:
-            return run_updates(trainer, out / "checkpoints", report, updates, minutes, stopped)
+            finished = run_updates(trainer, out / "checkpoints", report, updates, minutes, stopped)
+            trainer.processes.wait()  # for the leader, which saves: torchrun may kill it after one that ended
+            return finished
         with closing(Metrics(out / "metrics.jsonl", trainer.progress)) as metrics:
 
             def tell(entry: dict[str, Any]) -> None:
@@ -311,6 +313,7 @@ def _train(
                 report(entry)
 
             finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped)
+        trainer.processes.wait()
     if trainer.validates:
         draw_loss_curve(out / "metrics.jsonl", out / "loss.png")
     return finished

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hg3.training import run as verb
 from hg3.training.checkpoint import checkpoints, read_state
+from hg3.training.distributed import Processes
 from tests.runs import options
 from tests.table.cases import make_schema, tiny_columns
 from tests.training.cases import (
@@ -82,13 +85,28 @@ def test_stopped_together_and_resumed(inputs: Inputs, tmp_path: Path) -> None:
     while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < until:
         time.sleep(0.02)
     os.kill(int(children(begun.pid)[-1]), signal.SIGTERM)
-    begun.communicate()
+    said = begun.communicate()[1]
+    assert "NO_OTHER_FAILURES" in said and said.count("exitcode  : 130") == 1, said  # the leader's; the other's is 0
     stopped = read_state(checkpoints(tmp_path / "run")[-1])["update"]
     assert begun.returncode != 0 and 0 < stopped < 300
     resumed = torchrun(inputs, tmp_path / "run", "--resume")
     assert (resumed.communicate(), undisturbed.communicate()) and resumed.returncode == undisturbed.returncode == 0
     last = [checkpoints(tmp_path / name)[-1] for name in ("run", "whole")]
     assert weight_hashes(last[0]) == weight_hashes(last[1])
+
+
+def test_leader_is_waited_for_until_it_has_saved(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    class Watched(Processes):
+        def wait(self) -> None:
+            seen.append(len(checkpoints(tmp_path / "run")))
+
+    monkeypatch.setattr(verb, "processes", lambda device: nullcontext(Watched(device=device)))
+    tiny_train(inputs, tmp_path / "run")
+    assert seen[0] == 0 and seen[-1] > 0
 
 
 def children(process: int) -> list[str]:
