@@ -64,7 +64,13 @@ def test_without_locks_it_waits_for_a_merge(tmp_path: Path, monkeypatch: pytest.
 
 def test_what_was_asked_for_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    for wanted in ("later", "http://here:5000", "sqlite:////there/mlflow.db", "postgresql+psycopg2://user@host/db"):
+    for wanted in (
+        "later",
+        "http://here:5000",
+        "sqlite:////there/mlflow.db",
+        "postgresql+psycopg2://user@host/db",
+        "sqlite:////a:b@c",
+    ):
         assert choose_store(wanted, tmp_path) == wanted
 
 
@@ -72,6 +78,16 @@ def test_what_was_asked_for_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_no_place_is_refused(wanted: str) -> None:
     with pytest.raises(ConfigError, match="is no place for tracking; give auto, later, the address"):
         checked_uri(wanted)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["http://me:s3cret@host:5000", "postgresql://me:s3/cr@et@host/db", "postgres://me:s3cret@host", "me:s3cret@host"],
+)
+def test_password_is_refused_and_not_repeated(wanted: str) -> None:
+    with pytest.raises(ConfigError, match=r"set MLFLOW_TRACKING_USERNAME and .*\.pgpass") as raised:
+        checked_uri(wanted)
+    assert "s3" not in str(raised.value)
 
 
 def test_sqlite_uri_is_that_of_its_file(tmp_path: Path) -> None:
