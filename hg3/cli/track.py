@@ -23,8 +23,7 @@ def merge_command(
     """
     from hg3.cluster.merge import merge_runs
 
-    for run, sent in merge_runs(folders, into, warn):
-        print(f"{run}: {sent:,} numbers sent")
+    merge_runs(folders, into, warn, lambda run, sent: print(f"{run}: {sent:,} numbers sent"))
 
 
 @group.command("ui")
@@ -59,8 +58,8 @@ def attach_command(
     from hg3.cluster.merge import attach, merge_runs
 
     attach(run, folders)
-    for _ in merge_runs([run]):
-        print(f"attached to {run}: {', '.join(map(str, folders))}")
+    merge_runs([run])
+    print(f"attached to {run}: {', '.join(map(str, folders))}")
 
 
 @group.command("register")

@@ -1,34 +1,55 @@
 """The verb track merge: one process brings to a store what jobs left in their run folders."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hg3.cluster.places import LATER, STORE_FILE, checked_uri, sqlite_uri
 from hg3.cluster.record import RECORD, RELEASE_FILES, REPORT_FILES, change_record, read_record
-from hg3.errors import RunError
+from hg3.errors import Hg3Error, MissingLibraryError, RunError
 
 
 def merge_runs(
-    folders: Sequence[str | Path], into: str | None = None, warn: Callable[[str], None] = lambda sentence: None
-) -> Iterator[tuple[Path, int]]:
-    """Yield each tracked run in `folders` with how many numbers its store lacked and has got now.
+    folders: Sequence[str | Path],
+    into: str | None = None,
+    warn: Callable[[str], None] = lambda sentence: None,
+    report: Callable[[Path, int], None] = lambda run, sent: None,
+) -> list[tuple[Path, int]]:
+    """Return each tracked run in `folders` with how many numbers its store lacked and has got now.
+
+    A run that cannot be merged, as one that a job is at, keeps no other from it.
 
     Parameters
     ----------
     folders : runs, or folders that hold runs.
     into : a store's URI; if absent, where each run was tracked, or `mlflow.db` beside a run that was to wait.
+    warn : called with why a run was not merged. report : called with each run that was, and its numbers.
 
     Raises
     ------
     Hg3Error
-        If there is no tracked run, or MLflow is not installed.
+        If there is no tracked run, or MLflow is not installed; in the end, if a run was not merged.
     """
     from hg3.cluster.delivery import merge
 
-    for run in [run for folder in folders for run in tracked_runs(Path(folder))]:
-        own = read_record(run)["uri"]
-        uri = checked_uri(into) if into else (sqlite_uri(run.parent / STORE_FILE) if own == LATER else own)
-        yield run, merge(run, uri)
+    wanted, done, failed = checked_uri(into) if into else None, [], []
+    runs = [run for folder in folders for run in tracked_runs(Path(folder))]
+    for run in runs:
+        try:
+            done.append((run, merge(run, wanted or _own_store(run))))
+            report(*done[-1])
+        except MissingLibraryError:
+            raise
+        except Hg3Error as error:
+            failed.append(f"{run}: {error}")
+            warn(failed[-1])
+    if failed:
+        raise RunError(f"{len(failed)} of {len(runs)} runs were not merged, the first of them {failed[0]}")
+    return done
+
+
+def _own_store(run: Path) -> str:
+    own: str = read_record(run)["uri"]
+    return sqlite_uri(run.parent / STORE_FILE) if own == LATER else own
 
 
 def tracked_runs(folder: Path) -> list[Path]:

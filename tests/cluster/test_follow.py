@@ -10,7 +10,7 @@ import pytest
 
 from hg3.cluster import delivery, follow, resources
 from hg3.cluster.follow import plan_tracking, tracked
-from hg3.cluster.merge import tracked_runs
+from hg3.cluster.merge import merge_runs, tracked_runs
 from hg3.cluster.record import read_record
 from hg3.errors import ConfigError, Hg3Error, MissingLibraryError, RunError
 from tests import runs
@@ -140,3 +140,21 @@ def test_folder_without_tracked_runs_is_refused(tmp_path: Path) -> None:
 def test_wrong_place_is_refused(tmp_path: Path, command: Command) -> None:
     with pytest.raises(ConfigError):
         plan_tracking("mlflow.db", tmp_path)
+
+
+def test_run_in_use_keeps_no_other_from_a_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tracking.json").write_text('{"format": 1, "uri": "later"}')
+
+    def merge(run: Path, uri: str) -> int:
+        if run.name == "b":
+            raise RunError("in use")
+        return 5
+
+    monkeypatch.setattr("hg3.cluster.delivery.merge", merge)
+    said, done = list[str](), list[tuple[Path, int]]()
+    with pytest.raises(RunError, match=r"1 of 3 runs were not merged, the first of them .*b: in use"):
+        merge_runs([tmp_path], warn=said.append, report=lambda *found: done.append(found))
+    assert done == [(tmp_path / "a", 5), (tmp_path / "c", 5)] and len(said) == 1
+    assert merge_runs([tmp_path / "a"]) == [(tmp_path / "a", 5)]

@@ -137,7 +137,7 @@ def test_eight_at_once_lose_nothing(store: Path, tmp_path: Path, new: bool) -> N
         arguments = [sys.executable, "-c", LOG, str(run), str(lines), repr(plan)]
         jobs.append(subprocess.Popen(arguments))
     assert [job.wait() for job in jobs] == [0] * 8
-    list(merge_runs([tmp_path], uri))  # what a busy machine left over after a minute
+    merge_runs([tmp_path], uri)  # what a busy machine left over after a minute
     records = [read_record(tmp_path / f"run-{number}") for number in range(8)]
     for number in range(8):
         run = tmp_path / f"run-{number}"
