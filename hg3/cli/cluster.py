@@ -137,11 +137,12 @@ def _profile(cluster: str, name: str | None, path: Path | None, changes: list[st
 
 def _submit(out: Path, cluster: str, stages: "tuple[Stage, ...]", dry_run: bool, track: str | None = None) -> None:
     from hg3.cluster.estimate import estimate
-    from hg3.cluster.submit import submit, would_submit
+    from hg3.cluster.submit import check_accepted, submit, would_submit
     from hg3.cluster.verbs import tracked_stages
 
     if not dry_run:
         if track:
+            check_accepted(out, cluster)  # before the store gets a parent run
             stages = tracked_stages(stages, track, out.resolve().name)
         submit(out, cluster, stages)
         print(f"{sum(len(stage.calls) for stage in stages)} tasks submitted; look at them with: hg3 jobs {out}")

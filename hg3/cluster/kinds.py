@@ -137,9 +137,9 @@ def judge_release(call: Call, tell: Tell, stop: Stop) -> bool:
         raise RunError(f"{call['release']} is not complete, so it cannot be judged; submit what is missing")
     run = run_of(call)
     evaluate_release(call["release"], call["out"], run=run, utility=call["utility"], gates=call["gates"])
-    certify_release(call["release"], call["out"], call["gates"], force=True)
-    if (run / RECORD).is_file():
+    if (run / RECORD).is_file():  # before the certificate, after which nobody comes back here
         attach(run, [call["release"], call["out"]])
+    certify_release(call["release"], call["out"], call["gates"], force=True)
     return True
 
 

@@ -3,6 +3,8 @@
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -80,14 +82,21 @@ def job_id() -> str | None:
     return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
 
 
-def requeue(job: str) -> None:
-    """Put the task that this process is back into the queue.
+def requeue(job: str, seconds: float) -> None:
+    """Put the task that this process is back into the queue; where nobody answers, try again for so many seconds.
 
     The requeue ends every process of the task, `scontrol` among them, which may then report failure although it did
     its work: so it ignores the signal, and what it reports is not looked at.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # children inherit what is ignored
-    subprocess.run(["scontrol", "requeue", job], check=False, timeout=SECONDS)
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        try:
+            subprocess.run(["scontrol", "requeue", job], check=False, timeout=min(SECONDS, left))
+            return
+        except (subprocess.TimeoutExpired, FileNotFoundError):
+            time.sleep(1)  # SLURM ends this process when the grace is over
+    print(f"scontrol did not answer for {seconds:.0f} s; job {job} is to be submitted again", file=sys.stderr)
 
 
 def _asked(*command: str) -> str:

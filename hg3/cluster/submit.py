@@ -19,6 +19,7 @@ from hg3.cluster.works import (
     Stage,
     Work,
     begin_work,
+    check_free,
     folder_of,
     new_submission,
     read_arrays,
@@ -34,11 +35,23 @@ Step = tuple[str, int]
 
 def submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
     """Note a work and submit all of it."""
-    if cluster == "slurm":
-        slurm.largest_array()  # refuses where there is no SLURM, before anything is written
+    check_accepted(out, cluster)
     work = begin_work(Path(out), cluster, stages)
     submit_missing(work)
     return work
+
+
+def check_accepted(out: str | Path, cluster: str) -> None:
+    """Refuse what `submit` would refuse, before anything is made for it.
+
+    Raises
+    ------
+    ClusterError
+        If something was submitted to this place before, or there is no such cluster.
+    """
+    check_free(Path(out), cluster)
+    if cluster == "slurm":
+        slurm.largest_array()  # refuses where there is no SLURM
 
 
 def would_submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> Iterator[tuple[Stage, list[str]]]:
@@ -69,10 +82,7 @@ def resume(out: str | Path, changes: dict[str, str] | None = None) -> list[Piece
         stages = (replace(stage, profile=change_profile(stage.profile, changes)) for stage in work.stages)
         work = replace(work, stages=tuple(stages))
         write_work(work)
-    for stage in work.stages:
-        if stage.kind == "generate" and is_released(stage.calls[0]):
-            reopen_damaged(Path(stage.calls[0]["out"]))
-    return submit_missing(work)
+    return submit_missing(work, repair=True)
 
 
 def cancel(out: str | Path) -> None:
@@ -84,9 +94,12 @@ def cancel(out: str | Path) -> None:
         os.kill(process, signal.SIGTERM)  # submitit hands it on
 
 
-def submit_missing(work: Work) -> list[Piece]:
-    """Submit what is missing of a work; return what that was."""
+def submit_missing(work: Work, repair: bool = False) -> list[Piece]:
+    """Submit what is missing of a work, with `repair` what is damaged of a complete release too; return that."""
     with disk.lock(work.folder / ".lock", "--out"):
+        for stage in work.stages if repair else ():
+            if stage.kind == "generate" and is_released(stage.calls[0]):
+                reopen_damaged(Path(stage.calls[0]["out"]))
         found = pieces(work)
         missing = [piece for piece in found if piece.state in ("lost", "failed")]
         if missing:

@@ -74,5 +74,5 @@ def _go_on_later(stopped: Stopped) -> None:
     until = time.monotonic() + LONGEST_GRACE
     while signal.SIGUSR2 not in stopped.caught and time.monotonic() < until:
         time.sleep(0.2)
-    slurm.requeue(job)
+    slurm.requeue(job, LONGEST_GRACE)
     sys.exit(STOPPED)

@@ -65,6 +65,16 @@ def begin_work(out: Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
     ClusterError
         If something was submitted to this place before.
     """
+    check_free(out, cluster)
+    work = Work(folder_of(out), os.urandom(4).hex(), cluster, stages)
+    work.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (work.folder / "records").mkdir(exist_ok=True)
+    write_work(work)
+    return work
+
+
+def check_free(out: Path, cluster: str) -> None:
+    """Refuse a place that something was submitted to before, and a cluster that is none."""
     if cluster not in CLUSTERS:
         raise ClusterError(f"--cluster {cluster} was given; it is one of {', '.join(CLUSTERS)}")
     folder = folder_of(out)
@@ -73,11 +83,6 @@ def begin_work(out: Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
             f"{folder} holds a submission already; look at it with hg3 jobs {out}, submit what is missing with "
             "--resume, or choose another --out"
         )
-    work = Work(folder, os.urandom(4).hex(), cluster, stages)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "records").mkdir(exist_ok=True)
-    write_work(work)
-    return work
 
 
 def write_work(work: Work) -> None:

@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hg3 import disk
 from hg3.cli.cluster import STAGES
+from hg3.cluster import slurm
 from hg3.cluster.kinds import KINDS, run_of
 from hg3.cluster.pipeline import pipeline_stages
 from hg3.cluster.profiles import Profile
@@ -20,6 +23,7 @@ from hg3.cluster.tasks import perform
 from hg3.cluster.verbs import generation_stage, seeds_of, tracked_stages, training_stage
 from hg3.cluster.works import Stage, begin_work, folder_of, read_work
 from hg3.errors import ClusterError, ConfigError, RunError
+from hg3.release.repair import reopen_damaged
 from hg3.release.writer import generate
 from hg3.training.checkpoint import checkpoints
 from hg3.training.run import train
@@ -187,6 +191,73 @@ def test_private_seeds_are_not_chosen_by_real_patients(tmp_path: Path) -> None:
     assert [stage.name for stage in stages] == ["train", "generate", "judge"]
     assert [run_of(stage.calls[0]) for stage in stages[1:]] == [tmp_path / "out" / "runs" / "seed-3"] * 2
     assert [stage.name for stage in pipeline(tmp_path, "0-1")] == list(STAGES)
+
+
+def test_refused_submission_leaves_nothing_in_a_store(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(tmp_path / "runs", "debug", (stage_of(tmp_path, [0], 3),))
+    monkeypatch.setattr("hg3.cluster.verbs.plan_submission", lambda *_: pytest.fail("made a parent run"))
+    asked = ["submit", "train", tmp_path / "table.parquet", "--schema", tmp_path / "schema.toml", "--updates", 3]
+    refused = command(*asked, "--cluster", "debug", "--track", "later", "--out", tmp_path / "runs")
+    assert refused.code == 2 and "holds a submission already" in refused.err
+
+
+def test_damaged_release_is_opened_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = generation_stage(runs.make_run(tmp_path), tmp_path / "r", 50, tasks=1, **SIZES)
+    submit(tmp_path / "r", "debug", (stage,))
+    opened = []
+
+    def watched(release: Path) -> list[str]:
+        with pytest.raises(RunError), disk.lock(folder_of(release) / ".lock", "--out"):
+            pass
+        opened.append(release)
+        return reopen_damaged(release)
+
+    monkeypatch.setattr("hg3.cluster.submit.reopen_damaged", watched)
+    next((tmp_path / "r").glob("**/*.parquet")).unlink()
+    assert len(resume(tmp_path / "r")) == 1 and opened == [tmp_path / "r"]
+    assert {piece.state for piece in pieces(read_work(tmp_path / "r"))} == {"done"}
+
+
+@pytest.mark.parametrize("track", [["--track", "sqlite:////a b.db"], ["--track=later"], []])
+def test_sbatch_resumes_with_its_tracking(tmp_path: Path, track: list[str]) -> None:
+    (tmp_path / "srun").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    (tmp_path / "srun").chmod(0o755)
+    (tmp_path / "runs" / "seed-3").mkdir(parents=True)
+    (tmp_path / "runs" / "seed-3" / "config.toml").touch()
+    script = Path(__file__).parents[2] / "slurm" / "train.sbatch"
+    asked = [
+        "bash",
+        str(script),
+        "t",
+        str(tmp_path / "runs"),
+        "20",
+        "--schema",
+        "s",
+        *track,
+        "--set",
+        "network.width=8",
+    ]
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "3"}
+    said = subprocess.run(asked, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[said.index("--resume") :] == ["--resume", "--updates", "20", *track]
+
+
+def test_requeue_is_tried_until_slurm_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([FileNotFoundError(), subprocess.TimeoutExpired("scontrol", 60), None])
+    asked = []
+
+    def run(command: list[str], **_: Any) -> None:
+        asked.append(command)
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    monkeypatch.setattr("hg3.cluster.slurm.subprocess.run", run)
+    monkeypatch.setattr("hg3.cluster.slurm.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("hg3.cluster.slurm.signal.signal", lambda *_: None)
+    slurm.requeue("7_3", 60)
+    assert asked == [["scontrol", "requeue", "7_3"]] * 3
 
 
 @pytest.mark.slow
