@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from hg3 import disk
 from hg3.cluster.places import LATER, STORE_FILE, answers, checked_uri, choose_store, sqlite_uri
-from hg3.cluster.record import REPORT_FILES
+from hg3.cluster.record import REPORT_FILES, preset_of
 from hg3.errors import ConfigError, RunError
 from hg3.training.checkpoint import best_checkpoint, checkpoint_hash, checkpoints
+from hg3.training.run import HELD_FILES, HELD_FILES_UNDER_PRIVACY
 
 PREFIX = "models:/"
 RUN_TEXTS = ("config.toml", "schema.toml", "encoder.json")
-HELD_FILES = {"checkpoints/": "weights trained on patients", "encoder.json": "quantiles and ranges of real columns"}
+KEPT_FILES = ("checkpoints/", "encoder.json")  # of those that a run's private.json speaks of
 
 
 class Version(NamedTuple):
@@ -81,7 +82,8 @@ def _kept(run: Path, best: Path, folder: Path) -> Path:
         for name in RUN_TEXTS:
             shutil.copyfile(run / name, temporary / name)
         shutil.copytree(best, temporary / "checkpoints" / best.name)
-        disk.write_json(temporary / "private.json", HELD_FILES)
+        held = HELD_FILES if preset_of(run).privacy is None else HELD_FILES_UNDER_PRIVACY
+        disk.write_json(temporary / "private.json", {name: held[name] for name in KEPT_FILES if name in held})
     return folder
 
 
