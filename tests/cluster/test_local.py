@@ -244,6 +244,24 @@ def test_sbatch_resumes_with_its_tracking(tmp_path: Path, track: list[str]) -> N
     assert said[said.index("--resume") :] == ["--resume", "--updates", "20", *track]
 
 
+def test_judged_release_is_attached_before_its_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate says that a release is judged, so whoever is killed after it never attaches."""
+    run, release, report = (tmp_path / name for name in ("run", "release", "report"))
+    for path in (run / "tracking.json", release / "SHA256SUMS", release / "manifest.json", report / "report.html"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"format": 1, "attached": []}', encoding="utf-8")
+    found = []
+
+    def certify(*_: Any, **__: Any) -> None:
+        found.extend(read_tracking(run)["attached"])
+
+    monkeypatch.setattr("hg3.release.evaluate.evaluate_release", lambda *_, **__: None)
+    monkeypatch.setattr("hg3.release.certify.certify_release", certify)
+    call = {"run": str(run), "release": str(release), "out": str(report), "utility": False, "gates": None}
+    assert KINDS["judge"].perform(call, lambda *_: None, lambda: False)
+    assert found == [str(release), str(report)]
+
+
 def test_requeue_is_tried_until_slurm_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([FileNotFoundError(), subprocess.TimeoutExpired("scontrol", 60), None])
     asked = []
