@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hg3.cli.options import JsonOption, OutOption, SetOption, TableArgument, pairs
+from hg3.cli.options import (
+    BalanceOption,
+    CompileOption,
+    EtaOption,
+    JsonOption,
+    OutOption,
+    SetOption,
+    SolverOption,
+    StepsOption,
+    TableArgument,
+    TrackOption,
+    WhereOption,
+    pairs,
+)
 from hg3.cli.screen import print_table
 from hg3.errors import ConfigError
 
@@ -25,7 +38,6 @@ ProfilesOption = Annotated[Path | None, typer.Option(help="Profiles in TOML; $HG
 SlurmOption = Annotated[
     list[str], typer.Option("--slurm", metavar="KEY=VALUE", help="Of the profile: minutes=30; repeatable.")
 ]
-TrackOption = Annotated[str | None, typer.Option(help="With MLflow: auto, later or a URI (see hg3 track).")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be submitted, and what it would take.")]
 
 
@@ -67,14 +79,12 @@ def submit_generate(
     patients: Annotated[int, typer.Option(help="How many patients.")],
     seed: Annotated[int, typer.Option(help="Whole number that fixes the release.")] = 0,
     tasks: Annotated[int, typer.Option(help="How many tasks share the parts.", min=1)] = 8,
-    solver: Annotated[str | None, typer.Option(help="As of hg3 generate; the preset's if absent.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Network calls a patient; the preset's if absent.")] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise of ddim, 0 to 1.")] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Static values that all patients have.")
-    ] = None,
-    balance: Annotated[str | None, typer.Option(help="A static column whose codes get equal shares.")] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network: a minute, then faster.")] = False,
+    solver: SolverOption = None,
+    steps: StepsOption = None,
+    eta: EtaOption = None,
+    where: WhereOption = None,
+    balance: BalanceOption = None,
+    compiled: CompileOption = False,
     cluster: ClusterOption = "slurm",
     profile: ProfileOption = None,
     profiles: ProfilesOption = None,

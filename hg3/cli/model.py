@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from hg3.cli.options import JsonOption, OutOption, PresetOption, SchemaOption, SetOption, TableArgument, pairs
+from hg3.cli.options import (
+    JsonOption,
+    OutOption,
+    PresetOption,
+    SchemaOption,
+    SetOption,
+    TableArgument,
+    TrackOption,
+    pairs,
+)
 from hg3.cli.screen import print_table, progress, warn
 
 STOPPED = 130  # a training that a signal ended: whole, and to be resumed
@@ -25,7 +34,7 @@ def train_command(
     minutes: Annotated[float | None, typer.Option(help="How many minutes instead.", min=0.01)] = None,
     seed: Annotated[int | None, typer.Option(help="Of split, weights and noise; 0 if absent.", min=0)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    track: Annotated[str | None, typer.Option(help="With MLflow: auto, later or a URI (see hg3 track).")] = None,
+    track: TrackOption = None,
 ) -> None:
     """Train a model on a table.
 

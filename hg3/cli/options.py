@@ -17,6 +17,17 @@ SetOption = Annotated[
 PresetOption = Annotated[str, typer.Option("--preset", help="A shipped preset's name or the path of one.")]
 ReleaseArgument = Annotated[Path, typer.Argument(help="The folder that hg3 generate made.")]
 GatesOption = Annotated[Path | None, typer.Option("--gates", help="Thresholds in TOML; hg3's own if absent.")]
+SolverOption = Annotated[
+    str | None, typer.Option(help="dpm++, sde-dpm++, ddim, ancestral or ancestral-beta; the preset's if absent.")
+]
+StepsOption = Annotated[int | None, typer.Option(help="Network calls a patient; the preset's if absent.")]
+EtaOption = Annotated[float | None, typer.Option(help="Noise of ddim, 0 to 1.")]
+WhereOption = Annotated[
+    str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Static values that all patients have.")
+]
+BalanceOption = Annotated[str | None, typer.Option(help="A static column whose codes get equal shares.")]
+CompileOption = Annotated[bool, typer.Option("--compile", help="Compile the network: a minute, then faster.")]
+TrackOption = Annotated[str | None, typer.Option(help="With MLflow: auto, later or a URI (see hg3 track).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from hg3.cli.options import GatesOption, OutOption, ReleaseArgument
+from hg3.cli.options import (
+    BalanceOption,
+    CompileOption,
+    EtaOption,
+    GatesOption,
+    OutOption,
+    ReleaseArgument,
+    SolverOption,
+    StepsOption,
+    WhereOption,
+)
 from hg3.cli.screen import print_verdicts, progress
 from hg3.errors import ConfigError
 
@@ -21,18 +31,14 @@ def generate_command(
     out: OutOption,
     patients: Annotated[int, typer.Option(help="How many patients.")],
     seed: Annotated[int, typer.Option(help="Whole number that fixes the release.")] = 0,
-    solver: Annotated[
-        str | None, typer.Option(help="dpm++, sde-dpm++, ddim, ancestral or ancestral-beta; the preset's if absent.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Network calls a patient; the preset's if absent.")] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise of ddim, 0 to 1.")] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Static values that all patients have.")
-    ] = None,
-    balance: Annotated[str | None, typer.Option(help="A static column whose codes get equal shares.")] = None,
+    solver: SolverOption = None,
+    steps: StepsOption = None,
+    eta: EtaOption = None,
+    where: WhereOption = None,
+    balance: BalanceOption = None,
     shard: Annotated[str, typer.Option(help="I/N: make every N-th part from the I-th on.")] = "1/1",
     mix: Annotated[bool, typer.Option("--mix", help="Go on under another device, torch or precision.")] = False,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network: a minute, then faster.")] = False,
+    compiled: CompileOption = False,
 ) -> None:
     """Generate a release from a run.
 
