@@ -155,8 +155,32 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` with its seal, for files that nothing else holds the hash of."""
+    write_json(path, {**content, "seal": seal_of(content)})
+
+
+def read_sealed(path: Path, what: str) -> dict[str, Any]:
+    """Return what `write_sealed` wrote; `what` names it in the error.
+
+    Raises
+    ------
+    RunError
+        As of `read_json`, or if the content is not what was sealed.
+    """
+    content = read_json(path, what)
+    if not is_sealed(content):
+        raise RunError(f"{path} is altered: its seal is not that of its content; restore it or make {what} anew")
+    return content
+
+
+def is_sealed(content: Any) -> bool:
+    """Return whether JSON content is what was sealed."""
+    return isinstance(content, dict) and content.get("seal") == seal_of(content)
+
+
 def seal_of(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of JSON content without its key "seal", for files that nothing else holds the hash of."""
+    """Return the SHA-256 of JSON content without its key "seal"."""
     unsealed = {key: value for key, value in content.items() if key != "seal"}
     return hashlib.sha256(json.dumps(unsealed, sort_keys=True).encode()).hexdigest()
 

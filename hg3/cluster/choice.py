@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hg3 import disk
 from hg3.errors import RunError
@@ -33,7 +32,7 @@ def chosen_run(scored: Sequence[dict[str, str]]) -> Path:
 
 def score(report: Path) -> tuple[int, float]:
     """Return what a report is chosen by, lower is better: gates missed, and the AUC of a classifier."""
-    content: dict[str, Any] = disk.read_json(report / SCORE, "a report of hg3")
+    content = disk.read_sealed(report / SCORE, "a report of hg3")
     missed = sum(verdict["state"] == "missed" for verdict in content["verdicts"])
     told = [verdict["score"] for verdict in content["verdicts"] if TIE in verdict["measures"]]
     return missed, told[0] if told and told[0] is not None else 1.0

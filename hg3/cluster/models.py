@@ -91,9 +91,7 @@ def _scores(report: str | Path | None) -> dict[str, str]:
     """Return what the gates say in a report, a tag each, after a look at its seal."""
     if report is None:
         return {}
-    content = disk.read_json(Path(report) / "metrics.json", "a report of hg3")
-    if not isinstance(content, dict) or content.get("seal") != disk.seal_of(content):
-        raise RunError(f"{report} is truncated or altered: its seal does not fit; evaluate anew")
+    content = disk.read_sealed(Path(report) / "metrics.json", "a report of hg3")
     said = {f"gate {verdict['name']}": f"{verdict['score']} {verdict['state']}" for verdict in content["verdicts"]}
     return {re.sub(r"[^\w.\- ]", "_", key, flags=re.ASCII): value for key, value in said.items()}
 

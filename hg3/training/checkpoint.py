@@ -106,7 +106,7 @@ def save_checkpoint(
         hashes = {name: disk.sha256_of(temporary / name) for name in (*TEXT_FILES, *TENSOR_FILES)}
         losses = {key: None if math.isinf(state[key]) else state[key] for key in LOSSES}
         content = {"format": FORMAT, "files": hashes, **state, **losses}
-        disk.write_json(temporary / "state.json", {**content, "seal": disk.seal_of(content)})
+        disk.write_sealed(temporary / "state.json", content)
         if not (target / "state.json").is_file() or checkpoint_hash(target) != checkpoint_hash(temporary):
             disk.replace_folder(temporary, target)
     finally:
@@ -127,7 +127,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     written = state.get("format") if isinstance(state, dict) else None
     if isinstance(written, int) and written > FORMAT:
         raise RunError(f"{checkpoint} has format {written} and this hg3 reads up to {FORMAT}; update hg3")
-    if not isinstance(state, dict) or state.get("seal") != disk.seal_of(state):
+    if not disk.is_sealed(state):
         raise RunError(f"{path} is truncated or altered: its seal does not fit; restore it")
     for name in (*TEXT_FILES, *TENSOR_FILES):
         path = checkpoint / name
