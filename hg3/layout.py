@@ -45,8 +45,8 @@ class Chain:
 
     Parameters
     ----------
-    blocks : positions of S category blocks in `Layout.dynamic`.
-    states : the combinations, each as S positions of codes.
+    blocks : positions of K category blocks in `Layout.dynamic`.
+    states : the S combinations, each as K positions of codes.
     first : by state, at how many patients' first time it stood.
     next : by state, how often each state followed it.
     """

@@ -68,9 +68,8 @@ def _generation(stage: Stage) -> list[str]:
 
 def measure(source: Source, call: Call) -> tuple[float, float]:
     """Return patients a second and bytes a patient of a run, of a few patients made here and now."""
-    keys = ("solver", "steps", "eta", "where", "balance")
-    asked = {key: call[key] for key in keys if call[key] is not None}
-    plan: dict[str, Any] = make_plan(source, Request(SAMPLE, call["seed"], block_patients=SAMPLE, **asked))
+    asked = {**call["asked"], "block_patients": SAMPLE}
+    plan: dict[str, Any] = make_plan(source, Request(SAMPLE, call["seed"], **asked))
     sampler = source.sampler(plan)
     make_block(source, sampler, plan, 0, SAMPLE)  # what comes once: allocation, the choice of kernels
     started = time.perf_counter()

@@ -77,8 +77,6 @@ def generate_parts(call: Call, tell: Tell, stop: Stop) -> bool:
     """Make parts of a release until none is free; False if a signal came before."""
     out = Path(call["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
-    asked = {key: call[key] for key in ("solver", "steps", "eta", "where", "balance", "block_patients", "part_blocks")}
-    given = {key: value for key, value in asked.items() if value is not None}
     generate_share(
         run_of(call),
         out,
@@ -88,7 +86,7 @@ def generate_parts(call: Call, tell: Tell, stop: Stop) -> bool:
         should_stop=stop,
         report=lambda entry: tell(entry["patients"], None),
         compile=call["compile"],
-        **given,
+        **call["asked"],
     )
     return not stop() or is_released(call)
 

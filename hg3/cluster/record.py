@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hg3 import __version__, disk
+from hg3.cluster import slurm
 from hg3.config import Preset, parse_preset
 from hg3.errors import RunError
 
@@ -28,7 +29,6 @@ RUN_FILES = ("config.toml", "loss.png")
 RELEASE_FILES = ("manifest.json", "certificate.json")
 REPORT_FILES = ("report.html", "metrics.json")
 NOT_METRICS = ("update", "total", "step", "time")
-JOB_VARIABLES = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID")
 
 
 class Value(NamedTuple):
@@ -89,7 +89,7 @@ def begin_record(run: Path, plan: dict[str, Any]) -> None:
         parent = plan.get("id")
         record = {"format": FORMAT, "id": uuid.uuid4().hex, "parent": parent, "runs": {}, "jobs": [], "attached": []}
         record |= {"started": now_ms(), "experiment": plan["experiment"], "parent_name": plan.get("name")}
-    jobs = [*record["jobs"], job_id()] if job_id() else record["jobs"]
+    jobs = [*record["jobs"], slurm.job_id()] if slurm.job_id() else record["jobs"]
     tags = {**record.get("tags", {}), **environment_tags()}
     disk.write_json(run / RECORD, {**record, "uri": plan["uri"], "jobs": jobs, "tags": tags, "status": "RUNNING"})
 
@@ -167,12 +167,6 @@ def container_digest() -> str | None:
     """Return the image's digest, which slurm/container.sh hands in; its name where it did not."""
     named = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
     return os.environ.get("HG3_CONTAINER_DIGEST") or named
-
-
-def job_id() -> str | None:
-    """Return the SLURM job that this process is in, ARRAY_TASK for one of an array."""
-    array, task, single = (os.environ.get(name) for name in JOB_VARIABLES)
-    return f"{array}_{task}" if array and task else single
 
 
 def now_ms() -> int:

@@ -166,4 +166,4 @@ def _start(work: Work, folder: Path, arrays: list[Array], active: Sequence[str])
 def _step(work: Work, step: Step) -> dict[str, Any]:
     stage = work.stage(step[0])
     call = stage.calls[step[1]]
-    return {"kind": stage.kind, "call": call, "record": str(work.record(stage, step[1])), "work": str(work.folder)}
+    return {"kind": stage.kind, "call": call, "record": str(work.record(stage, step[1]))}

@@ -75,8 +75,8 @@ def generation_stage(
 ) -> Stage:
     """Return the making of a release by `tasks` tasks, or by one for each part if there are fewer parts."""
     source = open_source(run, default_device())
-    given = {key: value for key, value in asked.items() if value is not None}
-    parts = n_parts(make_plan(source, Request(patients, seed, **given)))
+    asked = {key: value for key, value in asked.items() if value is not None}
+    parts = n_parts(make_plan(source, Request(patients, seed, **asked)))
     return release_stage(parts, {"run": str(run.absolute())}, out, patients, seed, tasks, compile, **asked)
 
 
@@ -84,9 +84,8 @@ def release_stage(
     parts: int, source: dict[str, Any], out: Path, patients: int, seed: int, tasks: int, compile: str, **asked: Any
 ) -> Stage:
     """Return the making of a release of so many parts; `source` names the run, or the choice of one."""
-    keys = ("solver", "steps", "eta", "where", "balance", "block_patients", "part_blocks")
     shared = {"out": str(out.absolute()), "patients": patients, "seed": seed, "compile": compile, **source}
-    shared |= {key: asked.get(key) for key in keys}
+    shared["asked"] = {key: value for key, value in asked.items() if value is not None}
     if tasks < 1:
         raise ConfigError(f"--tasks {tasks} was given; a release takes at least 1")
     tasks = min(tasks, parts)

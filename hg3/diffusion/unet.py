@@ -5,6 +5,7 @@ them as channels-last images of height 1, which is the fast path on CPUs and GPU
 """
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from hg3.diffusion.schedule import Schedule
 from hg3.layout import Block, Layout
 
 TIME_FEATURES = 128
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class UNet(nn.Module):
@@ -64,7 +67,7 @@ class UNet(nn.Module):
         self.up_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(levels))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, n_dynamic))
         self.chains = Chains(layout)
-        self.trust = _zero_linear(4 * width, n_dynamic) if layout.chains else None
+        self.trust = _zeroed(nn.Linear(4 * width, n_dynamic)) if layout.chains else None
         self.leave_static = _pooled_head(width, n_static) if n_static else None
 
     def forward(self, x_static: Tensor, x_dynamic: Tensor, t: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,9 +107,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm_in, self.norm_out = nn.LayerNorm(width, elementwise_affine=False), nn.LayerNorm(width)
         self.film = nn.Linear(4 * width, 2 * width)
-        self.conv_in, self.conv_out = TimeConv(width, 3), TimeConv(width, 3)
-        for parameter in self.conv_out.parameters():
-            nn.init.zeros_(parameter)  # each block starts as the identity, which early training needs
+        self.conv_in, self.conv_out = TimeConv(width, 3), _zeroed(TimeConv(width, 3))  # early training needs identities
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Return (B, L, W) from x (B, L, W) and time features (B, 4W)."""
@@ -147,9 +148,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
-        for parameter in self.out.parameters():
-            nn.init.zeros_(parameter)
+        self.norm, self.qkv = nn.LayerNorm(width), nn.Linear(width, 3 * width)
+        self.out = _zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, L, W) from x (B, L, W)."""
@@ -172,12 +172,11 @@ def code_channels(blocks: tuple[Block, ...]) -> Tensor:
     return torch.tensor([float(block.kind == "category") for block in blocks for _ in range(block.width)])
 
 
-def _zero_linear(n_in: int, n_out: int) -> nn.Linear:
-    """Return a linear map that begins as 0."""
-    linear = nn.Linear(n_in, n_out)
-    for parameter in linear.parameters():
+def _zeroed(module: Module) -> Module:
+    """Return a module whose output begins as 0: the path around it is all there is at first."""
+    for parameter in module.parameters():
         nn.init.zeros_(parameter)
-    return linear
+    return module
 
 
 def _pooled_head(width: int, n_static: int) -> nn.Sequential:

@@ -15,7 +15,6 @@ from hg3.cluster.record import (
     begin_record,
     change_record,
     files_of,
-    job_id,
     name_of,
     params_of,
     read_record,
@@ -77,7 +76,6 @@ def test_record_keeps_its_identity_through_jobs(run: Path, monkeypatch: pytest.M
     assert tags_of(run, second)["data_sha256"] == disk.sha256_of(run.parent / "table.parquet")
     assert name_of(run, second) == "seed 4"
     assert name_of(run, second | {"parent": None}) == "run"
-    assert job_id() == "20_3"
 
 
 def test_params_are_the_resolved_preset(run: Path) -> None:
