@@ -165,11 +165,14 @@ def test_pipeline_waits_for_every_score(tmp_path: Path) -> None:
         report.mkdir()
         verdicts = [{"state": "missed", "measures": ["TV"], "score": 1.0}] * missed
         verdicts += [{"state": "met", "measures": ["two-sample AUC, gradient boosting"], "score": told}]
-        (report / "metrics.json").write_text(json.dumps({"verdicts": verdicts}), encoding="utf-8")
+        disk.write_sealed(report / "metrics.json", {"verdicts": verdicts})
     scored = [{"run": f"run-{seed}", "report": str(tmp_path / str(seed))} for seed in range(3)]
     assert chosen_run(scored) == Path("run-2")
     (tmp_path / "0" / "metrics.json").unlink()
     with pytest.raises(RunError, match="1 of 3 seeds are not scored, run-0 among them; submit what is missing"):
+        chosen_run(scored)
+    disk.write_json(tmp_path / "0" / "metrics.json", {"verdicts": [], "seal": "of a better one"})
+    with pytest.raises(RunError, match="its seal is not that of its content"):
         chosen_run(scored)
 
 
