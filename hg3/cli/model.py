@@ -67,7 +67,9 @@ def train_command(
         print(f"stopped at a checkpoint; go on with: {again}", file=sys.stderr)
         sys.exit(STOPPED)
     if last.get("total") and last["update"] < last["total"]:
-        print(f"validation no longer improved: ended at {last['update']} of {last['total']} updates")
+        leaks = last.get("attack", 0.0) > last.get("attack_limit", 1.0)
+        why = "the network began to memorise its patients" if leaks else "validation no longer improved"
+        print(f"{why}: ended at {last['update']} of {last['total']} updates; the best weights generate")
     if "epsilon" in last:
         print(f"spent an epsilon of {last['epsilon']:.4g}; losses are told nowhere, for they are not private")
     curve = out / "loss.png"

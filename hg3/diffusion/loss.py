@@ -68,11 +68,32 @@ def draw(batch: Batch, n_times: int, generator: torch.Generator, condition: floa
     return Draw((spread * n_times).long().clamp(max=n_times - 1), eps_static, eps_dynamic, given)
 
 
+def draw_at(batch: Batch, t: int, generator: torch.Generator) -> Draw:
+    """Return noise of one time for all patients, none of whose columns is given: what patients are compared by."""
+    static, dynamic = (
+        torch.randn(x.shape, generator=generator, device=x.device) for x in (batch.x_static, batch.x_dynamic)
+    )
+    times = torch.full((len(batch),), t, device=batch.x_static.device)
+    return Draw(times, static, dynamic, torch.zeros_like(batch.observed_static))
+
+
 def draw_uniform(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return what draws the codes of cells without a value: uniform on [0, 1), of the shapes of both `observed`."""
     static, dynamic = batch.observed_static, batch.observed_dynamic
     draws = (torch.rand(x.shape, generator=generator, device=x.device) for x in (static, dynamic))
     return next(draws), next(draws)
+
+
+@dataclass(frozen=True)
+class CellLosses:
+    """Losses of all cells of B patients in the static part, (B, blocks, 1), or in the dynamic one, (B, blocks, L).
+
+    asked, observed : bool, of that shape or one that broadcasts to it.
+    """
+
+    cells: Tensor
+    asked: Tensor
+    observed: Tensor
 
 
 def denoising_loss(
@@ -85,7 +106,20 @@ def denoising_loss(
     heads: HeadsConfig,
     column_cap: float,
 ) -> Tensor:
-    """Return the mean over all columns of their losses at the drawn times, a scalar.
+    """Return the mean over all columns of their losses at the drawn times, a scalar."""
+    return mean_of_columns(denoising_cells(model, batch, noise, uniform, schedule, layout, heads), column_cap)
+
+
+def denoising_cells(
+    model: Model,
+    batch: Batch,
+    noise: Draw,
+    uniform: tuple[Tensor, Tensor],
+    schedule: Schedule,
+    layout: Layout,
+    heads: HeadsConfig,
+) -> list[CellLosses]:
+    """Return the losses of all cells at the drawn times, of the static and of the dynamic part.
 
     A head of logits is asked for the code (cross-entropy), any other for its target (squared error).
     """
@@ -98,15 +132,24 @@ def denoising_loss(
     x_t_static = torch.where(channelwise(noise.given, layout.static)[:, :, None], clean, x_t_static)
     raw_static, raw_dynamic = model(x_t_static[:, :, 0], x_t_dynamic, noise.t, noise.given)
     asked = (~noise.given[:, :, None], torch.ones_like(batch.observed_dynamic))
-    columns = []
+    parts = []
     for (x_0, eps), raw, observed, weight, blocks in (
         (static, raw_static[:, :, None], seen, asked[0], layout.static),
         (dynamic, raw_dynamic, batch.observed_dynamic, asked[1], layout.dynamic),
     ):
         targets = {"eps": eps, "v": v_target(x_0, eps, *at_t), "x_0": x_0}
-        cells = cell_losses(raw.float(), targets, blocks, heads)
-        columns.append(column_losses(cells, weight, observed, column_cap))
-    return torch.cat(columns).mean()
+        parts.append(CellLosses(cell_losses(raw.float(), targets, blocks, heads), weight, observed))
+    return parts
+
+
+def mean_of_columns(parts: list[CellLosses], column_cap: float) -> Tensor:
+    """Return the mean over all columns of their losses, a scalar."""
+    return torch.cat([column_losses(part.cells, part.asked, part.observed, column_cap) for part in parts]).mean()
+
+
+def mean_of_patients(parts: list[CellLosses]) -> Tensor:
+    """Return each patient's mean over all columns of the mean over its cells, (B,)."""
+    return torch.cat([(part.cells * part.asked).mean(dim=2) for part in parts], dim=1).mean(dim=1)
 
 
 def channelwise(of_block: Tensor, blocks: tuple[Block, ...]) -> Tensor:

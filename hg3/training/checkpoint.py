@@ -20,6 +20,7 @@ from hg3.errors import Hg3Error, RunError
 from hg3.layout import Layout
 from hg3.table.encoding import Encoder
 from hg3.table.schema import TableSchema, parse_schema
+from hg3.training.validation import Validation
 
 FORMAT = 1
 TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
@@ -181,7 +182,7 @@ def check_is_run(run: Path) -> None:
 
 
 def best_checkpoint(run: Path) -> Path:
-    """Return the checkpoint of `run` with the lowest validation loss, or the last, if the preset keeps that.
+    """Return the checkpoint of `run` that validation ranks best, or the last, if the preset keeps that.
 
     Raises
     ------
@@ -195,4 +196,10 @@ def best_checkpoint(run: Path) -> Path:
     if read_recipe(found[-1]).preset.keeps_last:
         read_state(found[-1])
         return found[-1]
-    return min(found, key=lambda path: read_state(path)["validation"])  # of equals, the oldest
+    return min(found, key=_rank)  # of equals, the oldest
+
+
+def _rank(checkpoint: Path) -> tuple[float, float]:
+    state = read_state(checkpoint)
+    attack = (state[key] for key in ("attack", "attack_limit") if key in state)  # an older hg3 attacked nobody
+    return Validation(state["validation"], *attack).rank

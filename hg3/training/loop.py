@@ -18,7 +18,17 @@ from torch import Tensor
 
 from hg3 import disk
 from hg3.diffusion.health_gym_v3 import published_draw, published_losses
-from hg3.diffusion.loss import Batch, denoising_loss, draw, draw_uniform
+from hg3.diffusion.loss import (
+    Batch,
+    CellLosses,
+    denoising_cells,
+    denoising_loss,
+    draw,
+    draw_at,
+    draw_uniform,
+    mean_of_columns,
+    mean_of_patients,
+)
 from hg3.errors import RunError, TrainingError
 from hg3.training.checkpoint import (
     Recipe,
@@ -30,12 +40,21 @@ from hg3.training.checkpoint import (
 )
 from hg3.training.device import autocast, resolve_precision
 from hg3.training.distributed import Processes
+from hg3.training.validation import (
+    DRAWS,
+    MOST_ATTACK,
+    Validation,
+    attack_auc,
+    attack_limit,
+    n_draws,
+    spread,
+    updates_between,
+)
 
 TIMED_UPDATES = 50  # with --minutes: their speed fixes the total
 UNTIMED_UPDATES = 5  # the first ones allocate and choose kernels
 MOST_SKIPPED = 20
 LOG_EVERY = 10
-VALIDATION_PATIENTS, VALIDATION_DRAWS = 512, 4
 FINAL_LEARNING_RATE = 0.01  # of the highest, at the end of the cosine decay
 
 Report = Callable[[dict[str, Any]], None]
@@ -50,7 +69,10 @@ class Progress:
     skipped: int = 0
     skipped_in_a_row: int = 0
     validation: float = math.inf
+    attack: float = 0.5
+    attack_limit: float = MOST_ATTACK
     best_validation: float = math.inf
+    best_attack: float = 0.5
     validations_without_progress: int = 0
 
 
@@ -103,14 +125,37 @@ class Trainer:
         self._count(finite)
         return {"loss": float(loss.detach()), "gradient_norm": float(norm), "learning_rate": rate}
 
-    def validate(self) -> float:
-        """Return the averaged weights' loss on validation patients, at times and noise that never change."""
-        total = 0.0
+    @property
+    def attacks(self) -> bool:
+        """Whether validation attacks the weights; the published loss is of a batch and of no patient alone."""
+        return self.recipe.preset.loss.kind != "health-gym-v3"
+
+    @property
+    def validate_every(self) -> int:
+        """After how many updates to validate."""
+        config = self.recipe.preset.training
+        return updates_between(config.validate_every, len(self.train), config.batch)
+
+    def validate(self) -> Validation:
+        """Return what the averaged weights do on validation patients, at times and noise that never change."""
         with torch.inference_mode():
-            for number in range(VALIDATION_DRAWS):
-                generator = generator_for(self.device, 0, number)
-                total += float(self._loss(self.ema, self.validation, generator))
-        return self.processes.of_leader(total / VALIDATION_DRAWS)
+            found = self._validate() if self.attacks else self._validate_published()
+        return Validation(*map(self.processes.of_leader, found))
+
+    def _validate(self) -> Validation:
+        own, n = self.train.select(spread(len(self.train)), self.device), n_draws(len(self.validation))
+        cap = self.recipe.preset.loss.column_cap
+        held = [self._cells(self.validation, number, n) for number in range(n)]
+        loss = sum(float(mean_of_columns(cells, cap)) for cells in held) / n
+        of_own = torch.stack([mean_of_patients(self._cells(own, number, n)) for number in range(n)])
+        of_others = torch.stack([mean_of_patients(cells) for cells in held])
+        auc = attack_auc(of_own.mean(dim=0), of_others.mean(dim=0))
+        return Validation(loss, auc, attack_limit(len(own), len(self.validation)))
+
+    def _validate_published(self) -> Validation:
+        generators = (generator_for(self.device, 0, number) for number in range(DRAWS))
+        losses = [float(self._loss(self.ema, self.validation, generator)) for generator in generators]
+        return Validation(sum(losses) / DRAWS)
 
     def save(self, folder: Path) -> Path:
         """Write a checkpoint of this moment."""
@@ -140,7 +185,7 @@ class Trainer:
     def restore(self, checkpoint: Path) -> list[str]:
         """Take weights and progress from `checkpoint`; return warnings about what makes the bits differ."""
         state = read_state(checkpoint)
-        self.progress = Progress(**{key: state[key] for key in vars(Progress())})
+        self.progress = Progress(**{key: state.get(key, value) for key, value in vars(Progress()).items()})
         try:
             self.model.load_state_dict(read_tensors(checkpoint / "model.safetensors"))
             self.ema.load_state_dict(read_tensors(checkpoint / "ema.safetensors"))
@@ -172,6 +217,14 @@ class Trainer:
             noise = draw(batch, schedule.T, generator, preset.training.condition)
             uniform, cap = draw_uniform(batch, generator), preset.loss.column_cap
             return denoising_loss(model, batch, noise, uniform, schedule, layout, preset.heads, cap)
+
+    def _cells(self, batch: Batch, number: int, n: int) -> list[CellLosses]:
+        """Return the averaged weights' losses of all cells in draw `number` of `n`, each at a time of its own."""
+        preset, generator = self.recipe.preset, generator_for(self.device, 0, number)
+        noise = draw_at(batch, int((number + 0.5) / n * self.schedule.T), generator)
+        given = (noise, draw_uniform(batch, generator), self.schedule, self.recipe.encoder.layout, preset.heads)
+        with autocast(self.precision, self.device):
+            return denoising_cells(self.processes.shared(self.ema), batch, *given)
 
     def _batch_index(self, update: int) -> Tensor:
         """Return the patients of update `update`: each epoch is one shuffle, its remainder is left out."""
@@ -266,8 +319,8 @@ def run_updates(
         if progress.update == first + UNTIMED_UPDATES:
             timed = time.perf_counter()
         is_last = progress.update == progress.total
-        if trainer.validates and (is_last or progress.update % config.validate_every == 0):
-            entry["validation"] = _validate_and_save(trainer, folder)
+        if trainer.validates and (is_last or progress.update % trainer.validate_every == 0):
+            entry |= _validate_and_save(trainer, folder)
         elif is_last or progress.update % config.checkpoint_every == 0:
             trainer.save_if_sound(folder)
             _prune_if_leading(trainer, folder)
@@ -291,23 +344,27 @@ def _total_for(trainer: Trainer, minutes: float, started: float, timed: float) -
     now = time.perf_counter()
     per_update = (now - timed) / (TIMED_UPDATES - UNTIMED_UPDATES)
     trainer.validate()
-    per_update += (time.perf_counter() - now) / trainer.recipe.preset.training.validate_every
+    per_update += (time.perf_counter() - now) / trainer.validate_every
     left = minutes * 60 - (time.perf_counter() - started)
     return trainer.progress.update + int(trainer.processes.of_leader(max(int(left / per_update), 1)))
 
 
-def _validate_and_save(trainer: Trainer, folder: Path) -> float:
-    """Validate, write a checkpoint, and keep only the best one and this one."""
+def _validate_and_save(trainer: Trainer, folder: Path) -> dict[str, float]:
+    """Validate, write a checkpoint, keep only the best one and this one; return what is told of it."""
     progress = trainer.progress
-    loss = trainer.validate()
-    progress.validation = loss if math.isfinite(loss) else math.inf
-    better = progress.validation < progress.best_validation
-    progress.best_validation = min(progress.validation, progress.best_validation)
+    found = trainer.validate()
+    finite = math.isfinite(found.loss)
+    found = found if finite else Validation()
+    progress.validation, progress.attack, progress.attack_limit = found
+    better = found.rank < Validation(progress.best_validation, progress.best_attack, found.attack_limit).rank
+    if better:
+        progress.best_validation, progress.best_attack = found.loss, found.attack
     progress.validations_without_progress = 0 if better else progress.validations_without_progress + 1
-    if math.isfinite(loss):
+    if finite:
         trainer.save_if_sound(folder)
     _prune_if_leading(trainer, folder)
-    return progress.validation
+    attack = {"attack": found.attack, "attack_limit": found.attack_limit} if trainer.attacks else {}
+    return {"validation": found.loss, **attack}
 
 
 def _prune_if_leading(trainer: Trainer, folder: Path) -> None:
@@ -316,7 +373,7 @@ def _prune_if_leading(trainer: Trainer, folder: Path) -> None:
 
 
 def prune(run: Path) -> None:
-    """Remove all checkpoints of `run` but the last and the one of lowest validation loss."""
+    """Remove all checkpoints of `run` but the last and the best one."""
     found = checkpoints(run)
     kept = (best_checkpoint(run), found[-1]) if found else ()
     for path in found:

@@ -27,17 +27,18 @@ from hg3.training.checkpoint import Recipe, check_is_run, checkpoints, read_reci
 from hg3.training.curve import draw_loss_curve
 from hg3.training.device import default_device
 from hg3.training.distributed import Processes, processes
-from hg3.training.loop import VALIDATION_PATIENTS, Trainer, run_updates
+from hg3.training.loop import Trainer, run_updates
 from hg3.training.metrics import Metrics
 from hg3.training.private import PrivateTrainer
 from hg3.training.signals import stop_on_signals
+from hg3.training.validation import spread
 
 FORMAT = 1
 DEVICE_SHARE = 0.5  # of the free device memory that the data may take; the rest is for training
 HELD_FILES = {
     "split.json": "the ids of the patients, by part, and the path of their table",
     "encoder.json": "quantiles, constants and ranges of real columns, which codes occur and how they follow each other",
-    "metrics.jsonl": "losses on these patients",
+    "metrics.jsonl": "losses on these patients, and how well an attack tells who was trained on",
     "loss.png": "the same as a curve",
     "checkpoints/": "weights trained on these patients",
 }
@@ -314,6 +315,12 @@ def _train(
 
             finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped)
         trainer.processes.wait()
+    auc, limit = trainer.progress.best_attack, trainer.progress.attack_limit
+    if auc > limit:
+        warn(
+            "all weights tell training patients from others; those that do so least generate, with an attack AUC of "
+            f"{auc:.3f} where {limit:.3f} is borne: attack the release (hg3 evaluate) before it is shared"
+        )
     if trainer.validates:
         draw_loss_curve(out / "metrics.jsonl", out / "loss.png")
     return finished
@@ -341,10 +348,10 @@ def make_trainer(
     length = prepared.recipe.network_length
     train_part = _batch(prepared.encoded, prepared.split.train, length)
     validation = _batch(prepared.encoded, prepared.split.validation, length)
-    first = torch.arange(min(len(validation), VALIDATION_PATIENTS if budget is None else 0))
+    some = spread(len(validation) if budget is None else 0)
     place = device if _fits(train_part, device) else torch.device("cpu")
     everyone = torch.arange(len(train_part))
-    parts = train_part.select(everyone, place), validation.select(first, device)
+    parts = train_part.select(everyone, place), validation.select(some, device)
     if budget is None:
         return Trainer(prepared.recipe, *parts, seed, device, processes=these)
     return PrivateTrainer(prepared.recipe, *parts, seed, device, budget=budget)

@@ -10,7 +10,18 @@ from torch import Tensor
 
 from hg3.config import HeadsConfig
 from hg3.diffusion.absent import fill_absent
-from hg3.diffusion.loss import Batch, Draw, cell_losses, column_losses, denoising_loss, draw, draw_uniform
+from hg3.diffusion.loss import (
+    Batch,
+    CellLosses,
+    Draw,
+    cell_losses,
+    column_losses,
+    denoising_loss,
+    draw,
+    draw_at,
+    draw_uniform,
+    mean_of_patients,
+)
 from hg3.diffusion.process import coefficients
 from hg3.diffusion.schedule import cosine_schedule
 from hg3.layout import Block, Layout
@@ -158,6 +169,28 @@ def test_the_whole_loss_is_the_mean_over_columns(static: tuple[Block, ...]) -> N
     losses += column_losses_slowly((raw_dynamic, x_0, v, there), BLOCKS)
     assert torch.equal(seen[2], noise.t)
     assert actual.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+def test_a_patient_s_loss_is_the_mean_over_columns_of_all_cells() -> None:
+    layout = Layout(BLOCKS[:2], BLOCKS, 5)
+    batch = make_batch(layout, seed=4)
+    noise = draw_at(batch, 3, torch.Generator().manual_seed(5))
+    assert (noise.t == 3).all() and not noise.given.any()
+    assert abs(float(noise.eps_dynamic.std()) - 1.0) < 0.2
+    generator = torch.Generator().manual_seed(6)
+    cells = [
+        torch.rand(len(batch), 2, 1, generator=generator),
+        torch.rand(len(batch), len(BLOCKS), 5, generator=generator),
+    ]
+    asked = [torch.rand(part.shape, generator=generator) < 0.5 for part in cells]
+    parts = [CellLosses(part, wanted, wanted) for part, wanted in zip(cells, asked, strict=True)]
+    for patient, actual in enumerate(mean_of_patients(parts)):
+        columns = [
+            sum(float(c) * bool(a) for c, a in zip(row, wanted, strict=True)) / len(row)
+            for part, which in zip(cells, asked, strict=True)
+            for row, wanted in zip(part[patient], which[patient], strict=True)
+        ]
+        assert actual.item() == pytest.approx(sum(columns) / len(columns), rel=1e-5)
 
 
 def test_given_static_blocks_come_clean_and_are_not_asked_for() -> None:

@@ -171,11 +171,14 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
             read_tensors(tmp_path / name)
 
 
-def validated(trainer: Trainer, folder: Path, losses: dict[int, float]) -> Path:
-    """Save checkpoints of these updates with these validation losses below `folder`; return the run."""
+def validated(
+    trainer: Trainer, folder: Path, losses: dict[int, float], attacks: dict[int, float] | None = None
+) -> Path:
+    """Save checkpoints of these updates with these validations below `folder`; return the run."""
     checkpoint_folder = make_run_folder(trainer, folder / "run")
     for update, loss in losses.items():
         state = {"update": update, "validation": loss, "best_validation": min(losses.values())}
+        state |= {"attack": attacks[update]} if attacks else {}
         save_checkpoint(checkpoint_folder, trainer.recipe, {}, {}, {}, state)
     return folder / "run"
 
@@ -299,3 +302,18 @@ def test_a_kill_while_old_checkpoints_go_leaves_no_half_one(
     for path in checkpoints(run):
         read_state(path)
     assert best_checkpoint(run).name == "step-000003"
+
+
+@pytest.mark.parametrize(
+    ("attacks", "best"),
+    [
+        ({10: 0.45, 20: 0.55, 30: 0.56}, 20),  # at most 0.55: no matter how much less
+        ({10: 0.58, 20: 0.57, 30: 0.60}, 20),
+        ({10: 0.57, 20: 0.57, 30: 0.50}, 30),
+    ],
+)
+def test_the_best_does_not_give_its_patients_away(
+    attacks: dict[int, float], best: int, trainer: Trainer, tmp_path: Path
+) -> None:
+    run = validated(trainer, tmp_path, {10: 3.0, 20: 2.0, 30: 1.0}, attacks)
+    assert best_checkpoint(run).name == f"step-{best:06d}"

@@ -70,6 +70,7 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path, changes: dict[str, 
     assert said[0].count("trained; run in") == 1  # the first process alone speaks
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(one) == len(two) >= 3
+    assert any("attack" in line for line in one) == (changes != PUBLISHED)  # whose loss is of no patient alone
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, rel=1e-5, abs=1e-7)
     assert read_state(checkpoints(tmp_path / "two")[-1])["update"] == UPDATES

@@ -5,7 +5,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from hg3.training import loop
 from hg3.training.checkpoint import best_checkpoint, checkpoints, read_state, read_tensors
 from hg3.training.loop import MOST_SKIPPED, Trainer, generator_for, learning_rate, run_updates
 from hg3.training.run import train
+from hg3.training.validation import Validation
 from tests.training.cases import UPDATES, Inputs, make_run_folder, make_tiny_trainer, tiny_train, weight_hashes
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +108,7 @@ def test_the_loss_decreases() -> None:
     before = trainer.validate()
     losses = [trainer.step()["loss"] for _ in range(300)]
     assert np.mean(losses[-20:]) < 0.9 * np.mean(losses[:20])
-    assert trainer.validate() < 0.9 * before
+    assert trainer.validate().loss < 0.9 * before.loss
 
 
 def test_the_seed_makes_the_weights() -> None:
@@ -304,9 +306,11 @@ def test_nineteen_bad_updates_in_a_row_are_borne(monkeypatch: pytest.MonkeyPatch
     assert trainer.progress.skipped == 2 * (MOST_SKIPPED - 1)
 
 
-def with_validations(trainer: Trainer, losses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make validations return `losses`, one after the other."""
-    left = iter(losses)
+def with_validations(
+    trainer: Trainer, losses: list[float], monkeypatch: pytest.MonkeyPatch, attacks: Iterable[float] = repeat(0.5)
+) -> None:
+    """Make validations return `losses` and `attacks`, one after the other."""
+    left = map(Validation, losses, attacks)
     monkeypatch.setattr(trainer, "validate", lambda: next(left))
 
 
@@ -322,6 +326,52 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path: Path, monke
     resumed = make_tiny_trainer(changes)
     resumed.restore(checkpoints(folder.parent)[-1])
     assert run_updates(resumed, folder, lambda entry: pytest.fail("it was over"), None, None)
+
+
+def test_weights_that_give_their_patients_away_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_tiny_trainer({"training.validate_every": "5", "training.patience": "2"})
+    folder = make_run_folder(trainer, tmp_path / "run")
+    with_validations(trainer, [3.0, 2.0, 1.0, 0.5, 0.1], monkeypatch, [0.48, 0.55, 0.56, 0.7, 0.9])
+    told: list[dict[str, Any]] = []
+    assert run_updates(trainer, folder, told.append, 100, None)
+    assert trainer.progress.update == 20  # validation still improved
+    assert best_checkpoint(folder.parent).name == "step-000010"
+    assert (trainer.progress.best_validation, trainer.progress.best_attack) == (2.0, 0.55)
+    assert [entry["attack"] for entry in told if "attack" in entry] == [0.48, 0.55, 0.56, 0.7]
+
+
+def test_where_all_weights_give_patients_away_the_least_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_tiny_trainer({"training.validate_every": "5", "training.patience": "2"})
+    folder = make_run_folder(trainer, tmp_path / "run")
+    with_validations(trainer, [3.0, 2.0, 1.0], monkeypatch, [0.6, 0.7, 0.8])
+    assert run_updates(trainer, folder, ignore, 100, None)
+    assert best_checkpoint(folder.parent).name == "step-000005"
+
+
+def test_a_run_whose_weights_all_give_patients_away_warns(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "attack_auc", lambda own, others: 0.875)
+    warnings: list[str] = []
+    assert tiny_train(inputs, tmp_path / "run", warn=warnings.append)
+    assert any("attack AUC of 0.875 where 0.720 is borne" in sentence for sentence in warnings)
+
+
+def test_an_attack_on_the_training_patients_themselves_finds_nothing() -> None:
+    trainer = make_tiny_trainer()
+    trainer.validation = trainer.train
+    assert trainer.validate().attack == 0.5
+
+
+def test_the_attack_finds_who_was_memorised() -> None:
+    """24 patients, 400 times each: whoever was not among them has a higher loss."""
+    trainer = make_tiny_trainer({"network.width": "32", "training.learning_rate": "3e-3", "training.ema": "0.9"})
+    before = trainer.validate().attack
+    for _ in range(1200):
+        trainer.step()
+    assert before < 0.75 < trainer.validate().attack
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -362,7 +412,7 @@ class FakeClock:
             self.now += 100.0 if self.steps <= 5 else 2.0
             return step()
 
-        def slow_validate() -> float:
+        def slow_validate() -> Validation:
             self.now += 10.0
             return validate()
 
