@@ -22,8 +22,8 @@ from hg3 import disk
 from hg3.diffusion.health_gym_v3 import PublishedUNet
 from hg3.table.split import TRAIN_SHARE
 from hg3.training.device import default_device
-from hg3.training.loop import Trainer
 from hg3.training.run import make_trainer
+from hg3.training.trainer import Trainer
 
 PUBLISHED_BATCH = 128
 BATCHES = (64, 128, 256)

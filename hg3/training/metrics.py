@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hg3 import disk
-from hg3.training.loop import LOG_EVERY, Progress
+from hg3.training.loop import LOG_EVERY
+from hg3.training.trainer import Progress
 
 
 class Metrics:

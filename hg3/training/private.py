@@ -15,8 +15,8 @@ from torch.func import functional_call
 from hg3.diffusion.loss import Batch, Draw, denoising_loss
 from hg3.training import entropy
 from hg3.training.budget import Budget
-from hg3.training.loop import Trainer
 from hg3.training.per_patient import Gradients, clipped_sum_over
+from hg3.training.trainer import Trainer
 
 
 @dataclass

@@ -27,10 +27,11 @@ from hg3.training.checkpoint import Recipe, check_is_run, checkpoints, read_reci
 from hg3.training.curve import draw_loss_curve
 from hg3.training.device import default_device
 from hg3.training.distributed import Processes, processes
-from hg3.training.loop import Trainer, run_updates
+from hg3.training.loop import run_updates
 from hg3.training.metrics import Metrics
 from hg3.training.private import PrivateTrainer
 from hg3.training.signals import stop_on_signals
+from hg3.training.trainer import Trainer
 from hg3.training.validation import spread
 
 FORMAT = 1

@@ -17,9 +17,9 @@ from hg3.table.schema_encoding import encoder_of_schema
 from hg3.table.split import split_patients
 from hg3.training.budget import Budget
 from hg3.training.checkpoint import TENSOR_FILES, Recipe
-from hg3.training.loop import Trainer
 from hg3.training.private import PrivateTrainer
 from hg3.training.run import Prepared, make_trainer, train
+from hg3.training.trainer import Trainer
 from tests.table.cases import make_schema, make_table, tiny_columns
 
 N_PATIENTS = 40  # 24 train, 6 validate, 10 are held out

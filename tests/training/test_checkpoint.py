@@ -30,8 +30,9 @@ from hg3.training.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
-from hg3.training.loop import Trainer, prune
+from hg3.training.loop import prune
 from hg3.training.run import train
+from hg3.training.trainer import Trainer
 from tests.training.cases import Inputs, make_run_folder, make_tiny_trainer, tiny_train
 
 FILES = (*TENSOR_FILES, *TEXT_FILES, "state.json")

@@ -20,12 +20,14 @@ from hg3.diffusion.loss import denoising_loss
 from hg3.errors import TrainingError
 from hg3.training import loop
 from hg3.training.checkpoint import best_checkpoint, checkpoints, read_state, read_tensors
-from hg3.training.loop import MOST_SKIPPED, Trainer, generator_for, learning_rate, run_updates
+from hg3.training.loop import run_updates
 from hg3.training.run import train
+from hg3.training.trainer import MOST_SKIPPED, Trainer, generator_for, learning_rate
 from hg3.training.validation import Validation
 from tests.training.cases import UPDATES, Inputs, make_run_folder, make_tiny_trainer, tiny_train, weight_hashes
 
 ROOT = Path(__file__).parents[2]
+DENOISING_LOSS = "hg3.training.trainer.denoising_loss"
 
 
 def ignore(entry: dict[str, Any]) -> None:
@@ -255,7 +257,7 @@ def bad_losses(kind: str, when: Callable[[], bool]) -> Callable[..., Tensor]:
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_an_update_that_is_not_finite_is_skipped(kind: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_tiny_trainer({"training.precision": precision})
-    monkeypatch.setattr(loop, "denoising_loss", bad_losses(kind, lambda: trainer.progress.update == 2))
+    monkeypatch.setattr(DENOISING_LOSS, bad_losses(kind, lambda: trainer.progress.update == 2))
     trainer.step(), trainer.step()
     before = all_tensors(trainer)
     entry = trainer.step()
@@ -271,7 +273,7 @@ def test_an_update_that_is_not_finite_is_skipped(kind: str, precision: str, monk
 def test_float16_lowers_its_scale_after_an_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_tiny_trainer({"training.precision": "float16"})
     scale = trainer.scaler.get_scale()
-    monkeypatch.setattr(loop, "denoising_loss", bad_losses("inf", lambda: trainer.progress.update == 0))
+    monkeypatch.setattr(DENOISING_LOSS, bad_losses("inf", lambda: trainer.progress.update == 0))
     trainer.step()
     assert trainer.scaler.get_scale() == scale / 2
 
@@ -282,8 +284,7 @@ def test_twenty_bad_updates_in_a_row_end_training_and_spare_the_checkpoint(
     run = tmp_path / "run"
     calls: list[dict[str, Any]] = []
     with monkeypatch.context() as patch:
-        # Validations draw their loss from the same function, so count the updates by what is reported.
-        patch.setattr(loop, "denoising_loss", bad_losses("nan", lambda: torch.is_grad_enabled() and len(calls) >= 15))
+        patch.setattr(DENOISING_LOSS, bad_losses("nan", lambda: len(calls) >= 15))
         with pytest.raises(TrainingError, match=r"not finite in 20 updates in a row, up to update 35; the last good"):
             tiny_train(inputs, run, updates=60, report=calls.append)
     assert calls[-1]["update"] == 15 + MOST_SKIPPED - 1 and calls[-1]["skipped"] == MOST_SKIPPED - 1
@@ -300,7 +301,7 @@ def test_twenty_bad_updates_in_a_row_end_training_and_spare_the_checkpoint(
 def test_nineteen_bad_updates_in_a_row_are_borne(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_tiny_trainer()
     good = {MOST_SKIPPED - 1, 2 * MOST_SKIPPED - 1}
-    monkeypatch.setattr(loop, "denoising_loss", bad_losses("nan", lambda: trainer.progress.update not in good))
+    monkeypatch.setattr(DENOISING_LOSS, bad_losses("nan", lambda: trainer.progress.update not in good))
     for _ in range(2 * MOST_SKIPPED):
         trainer.step()
     assert trainer.progress.skipped == 2 * (MOST_SKIPPED - 1)
@@ -353,7 +354,7 @@ def test_where_all_weights_give_patients_away_the_least_is_kept(
 def test_a_run_whose_weights_all_give_patients_away_warns(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "attack_auc", lambda own, others: 0.875)
+    monkeypatch.setattr("hg3.training.trainer.attack_auc", lambda own, others: 0.875)
     warnings: list[str] = []
     assert tiny_train(inputs, tmp_path / "run", warn=warnings.append)
     assert any("attack AUC of 0.875 where 0.720 is borne" in sentence for sentence in warnings)

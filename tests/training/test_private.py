@@ -18,9 +18,9 @@ from hg3 import disk
 from hg3.errors import ConfigError, SchemaError, TableError
 from hg3.table.schema import CONTINUES
 from hg3.training.checkpoint import TEXT_FILES, best_checkpoint, checkpoints, read_state, read_tensors
-from hg3.training.loop import Trainer
 from hg3.training.private import independent_draw
 from hg3.training.run import train
+from hg3.training.trainer import Trainer
 from tests.table.cases import make_schema, make_table
 from tests.training.cases import (
     N_PATIENTS,
