@@ -101,10 +101,11 @@ def fit_real(
             f"column {column.name!r} has values of {wanted} decimals and its range allows {best.decimals} in "
             "float32; that many are kept"
         )
-    if scaling == "normal" and best.transform.curve is None:
+    wants_scores = scaling == "normal" or column.transform == "quantile"
+    if wants_scores and best.transform.curve is None:
         return best, (
-            f"column {column.name!r} is scaled as under encoding.scaling = standard: too few patients differ for "
-            "normal scores, or these would lose decimals in float32"
+            f"column {column.name!r} gets no normal scores: too few patients differ, or they would lose decimals in "
+            "float32; it is scaled without them"
         )
     return best, None
 

@@ -115,6 +115,12 @@ def test_bounds_that_the_learned_decimals_cannot_resolve_are_refused(values: lis
             fit()
 
 
+def test_a_quantile_transform_without_scores_is_told() -> None:
+    codec, warning = fit_real(np.arange(10.0), np.arange(10), real(transform="quantile", decimals=0), "standard")
+    assert codec is not None and codec.transform.curve is None
+    assert warning is not None and warning.startswith("column 'x' gets no normal scores: too few patients differ")
+
+
 def test_a_quantile_transform_that_tells_nothing_apart_is_refused() -> None:
     values = np.concatenate([np.full(200_000, 1.0), np.linspace(2, 1e9, 40), np.full(200_000, 2e9)])
     try:
@@ -204,7 +210,7 @@ def test_a_curve_that_float32_cannot_hold_is_left_out() -> None:
     column, patient = real(transform="none", decimals=2), np.arange(1030)
     codec, warning = fit_real(values, patient, column, "normal")
     assert codec == codec_of(values, column) and codec.transform.curve is None
-    assert warning is not None and warning.startswith("column 'x' is scaled as under encoding.scaling = standard: too")
+    assert warning is not None and warning.startswith("column 'x' gets no normal scores: too few patients differ")
     assert sampling_bounds(codec, values, patient, "normal")[1] == codec.encode(np.array([1e6]))[0]
 
 
