@@ -5,6 +5,7 @@ kill or a full disk leaves either the old file or the new one. The temporary nam
 its writer holds a lock on it while it lives, so that the next writer knows what a killed one left.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,6 +20,7 @@ from typing import Any
 from hg3.errors import RunError
 
 TEMPORARY_PREFIX = ".hg3-tmp-"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -208,6 +210,8 @@ def _remove(path: Path) -> None:
 def lock(path: Path, what: str) -> Iterator[None]:
     """Hold an exclusive lock on the file `path` (made if absent); the system drops it with the process.
 
+    A file system may have no locks, as a Lustre mounted without them: there nobody is kept out.
+
     Raises
     ------
     RunError
@@ -220,4 +224,7 @@ def lock(path: Path, what: str) -> Iterator[None]:
             raise RunError(
                 f"{path.parent} is in use by another hg3 process; wait for it or choose another {what}"
             ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         yield

@@ -1,5 +1,6 @@
 """Files are whole or absent, as readable as the umask says, and folders have one writer."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -210,6 +211,28 @@ def lock_elsewhere(path: Path) -> str:
     """Return what another process says that tries to lock `path`."""
     program = [sys.executable, "-c", TRY_TO_LOCK, str(path)]
     return subprocess.run(program, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_keeps_nobody_out(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr("hg3.disk.fcntl.flock", refuse)
+    with disk.lock(tmp_path / ".lock", "run folder"), disk.lock(tmp_path / ".lock", "run folder"):
+        disk.write_json(tmp_path / "a.json", 1)
+    assert disk.read_json(tmp_path / "a.json", "a number") == 1
+
+
+def test_a_lock_that_fails_otherwise_is_not_taken_for_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr("hg3.disk.fcntl.flock", refuse)
+    with pytest.raises(OSError, match="broken"), disk.lock(tmp_path / ".lock", "run folder"):
+        pytest.fail("held")
 
 
 def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:

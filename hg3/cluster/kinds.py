@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from hg3 import disk
 from hg3.cluster.choice import SCORE, chosen_run
@@ -20,8 +20,13 @@ from hg3.training.checkpoint import checkpoints
 from hg3.training.run import train
 
 Call = dict[str, Any]  # arguments of one piece of work: plain data, as work.json holds it
-Tell = Callable[[int, int | None], None]  # takes how much is done, and of how much
 Stop = Callable[[], bool]
+
+
+class Tell(Protocol):
+    """Takes how much is done, of how much, and how much of it a stop would leave; all of it if not said."""
+
+    def __call__(self, done: int, total: int | None, kept: int | None = None) -> None: ...
 
 
 class Kind(NamedTuple):
@@ -84,7 +89,7 @@ def generate_parts(call: Call, tell: Tell, stop: Stop) -> bool:
         call["seed"],
         task=(call["task"], call["tasks"]),
         should_stop=stop,
-        report=lambda entry: tell(entry["patients"], None),
+        report=lambda entry: tell(entry["patients"], None, entry["kept"]),
         compile=call["compile"],
         **call["asked"],
     )

@@ -49,7 +49,7 @@ def merge_runs(
 
 def _own_store(run: Path) -> str:
     own: str = read_record(run)["uri"]
-    return sqlite_uri(run.parent / STORE_FILE) if own == LATER else own
+    return sqlite_uri(run.parent / STORE_FILE) if own == LATER else checked_uri(own)
 
 
 def tracked_runs(folder: Path) -> list[Path]:

@@ -23,19 +23,19 @@ class Record:
         idle = 0 if before.get("state") == "failed" else int(before.get("idle_starts", 0))
         self.idle_starts = idle + 1  # in a row in which nothing was done, this one too
         self.written = 0.0
-        self.first: tuple[float, int] | None = None
+        self.first: tuple[float, int, int] | None = None
 
     def begin(self) -> None:
         """Note that the work runs."""
         self._write(state="running", began=time.time())
 
-    def tell(self, done: int, total: int | None) -> None:
-        """Note how far the work is; not more often than every few seconds."""
-        now = time.time()
-        self.first = self.first or (now, done)
-        if done > self.first[1]:
+    def tell(self, done: int, total: int | None, kept: int | None = None) -> None:
+        """Note how far the work is, and how much a stop would leave, if not all; at most every few seconds."""
+        now, kept = time.time(), done if kept is None else kept
+        self.first = self.first or (now, done, kept)
+        began, before, kept_before = self.first
+        if kept > kept_before:
             self.idle_starts = 0
-        began, before = self.first
         speed = (done - before) / (now - began) if now > began else None
         self.content |= {"done": done, "total": total, "per_second": speed}
         if now - self.written >= EVERY_SECONDS:

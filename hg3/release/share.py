@@ -37,13 +37,13 @@ def generate_share(
     ----------
     task : (k, n), 0 <= k < n: begin with every n-th part from the k-th on, then help the others.
     should_stop : asked between blocks; the part in the making is given up then.
-    report : called with {"patients": made by this call so far, "of": of the whole release}.
+    report : called with {"patients": made by this call so far, "of": of the whole release, "kept": in whole parts}.
     mix, compile, asked : as `hg3.generate` takes them.
     """
     made = 0
 
     def tell(entry: dict[str, Any]) -> None:
-        report({"patients": made + entry["patients"], "of": patients})
+        report({"patients": made + entry["patients"], "of": patients, "kept": made})
         if should_stop():
             raise _StopError
 
@@ -54,6 +54,7 @@ def generate_share(
     try:
         for part in order(n_parts(making.plan), *task):
             made += _make_if_free(making, part)
+            report({"patients": made, "of": patients, "kept": made})
         return complete(making)
     except _StopError:
         return False

@@ -114,6 +114,21 @@ def test_starts_that_do_nothing_end_one_day(tmp_path: Path, monkeypatch: pytest.
     assert read_record(record)["state"] == "failed"
 
 
+def test_blocks_of_a_part_that_was_given_up_are_nothing_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(call: Any, tell: Any, stop: Any) -> bool:
+        tell(256, None, 0)
+        tell(512, None, 0)
+        return False
+
+    monkeypatch.setitem(KINDS, "generate", KINDS["generate"]._replace(perform=gives_up))
+    steps: list[dict[str, Any]] = [{"kind": "generate", "call": {}, "record": str(tmp_path / "record.json")}]
+    for _ in range(4):
+        with pytest.raises(SystemExit):
+            perform(steps)
+    with pytest.raises(ClusterError, match="5 starts in a row were stopped before anything was done"):
+        perform(steps)
+
+
 def test_progress_counts_as_a_start_that_did_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def moves(call: Any, tell: Any, stop: Any) -> bool:
         tell(1, 9)

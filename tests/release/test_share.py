@@ -58,7 +58,13 @@ def test_part_under_another_lock_is_left_to_it(run: Path, whole: dict[str, bytes
 
 def test_signal_in_a_part_leaves_nothing_half(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     asked = iter([False, False, True])
-    assert not generate_share(run, tmp_path / "r", PATIENTS, should_stop=lambda: next(asked, True), **SIZES)
+    told: list[dict[str, int]] = []
+    assert not generate_share(
+        run, tmp_path / "r", PATIENTS, should_stop=lambda: next(asked, True), report=told.append, **SIZES
+    )
+    assert told and all(entry["kept"] <= entry["patients"] <= PATIENTS for entry in told)
+    notes, _ = parts_made(tmp_path / "r") or ({}, 0)
+    assert told[-1]["kept"] == sum(note["patients"] for note in notes.values())
     assert not list((tmp_path / "r").rglob(f"{disk.TEMPORARY_PREFIX}*"))
     assert generate_share(run, tmp_path / "r", PATIENTS, **SIZES)
     assert file_bytes(tmp_path / "r") == whole
