@@ -27,6 +27,7 @@ from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.read import read_table
 from hg3.table.schema import load_schema
 from hg3.table.write import write_table
+from hg3.training.checkpoint import best_checkpoint, checkpoints, read_state
 
 MINUTES = 6.0
 PUBLISHED = ("health-gym-v3", "hg3-256")  # trained by benchmarks.presets, 6,000 updates each
@@ -72,9 +73,6 @@ def rows(given: argparse.Namespace) -> Iterator[Row]:
 
 def run_of(row: Row, given: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Train the row's run if it is not there yet; return it and what is to be told of its training."""
-    if row.generator in PUBLISHED:
-        folder = given.presets / row.generator.removesuffix("-256") / "run"
-        return folder, {"updates": last_update(folder)}
     source, run = SOURCES[row.table], given.work / row.table / row.name / "run"
     run.parent.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -86,7 +84,7 @@ def run_of(row: Row, given: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     }
     if not train(table_of(row.table, given), run, source.schema, **settings):
         raise SystemExit("stopped at a checkpoint; the same command goes on")
-    return run, {"minutes": given.minutes, "updates": last_update(run)}
+    return run, {"minutes": given.minutes, **told_of(run)}
 
 
 def table_of(name: str, given: argparse.Namespace) -> Path:
@@ -100,18 +98,24 @@ def table_of(name: str, given: argparse.Namespace) -> Path:
     return path
 
 
-def last_update(run: Path) -> int:
-    return int(json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["update"])
+def told_of(run: Path) -> dict[str, Any]:
+    """Return how long a run was trained, and of the weights that generate their update and what validation says."""
+    best = read_state(best_checkpoint(run))
+    kept = {"update": best["update"], **{key: best.get(key) for key in ("validation", "attack", "attack_limit")}}
+    return {"updates": read_state(checkpoints(run)[-1])["update"], "generates": kept}
 
 
 def made_by_hg3(row: Row, given: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Return the row's report and what is to be told of it."""
-    run, told = run_of(row, given)
     folder = given.work / row.table / row.name
+    if row.generator in PUBLISHED:  # benchmarks.presets has made its release, too
+        made = given.presets / row.generator.removesuffix("-256")
+        run, release, told = made / "run", made / "release", told_of(made / "run")
+    else:
+        (run, told), release = run_of(row, given), folder / "release"
+        generate(run, release, SOURCES[row.table].patients, seed=row.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    patients = SOURCES[row.table].patients if row.table in SOURCES else given.patients
-    generate(run, folder / "release", patients, seed=row.seed)
-    evaluate_release(folder / "release", folder / "report", run=run, utility=given.utility, report=_tell_section)
+    evaluate_release(release, folder / "report", run=run, utility=given.utility, report=_tell_section)
     return folder / "report", told
 
 
@@ -195,7 +199,6 @@ def main() -> None:
     parser.add_argument("--par", help="the Python of an environment that has sdv")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=MINUTES)
-    parser.add_argument("--patients", type=int, default=300, help="of a release of benchmarks.presets")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--name", default="hg3")
     parser.add_argument("--utility", action="store_true")
