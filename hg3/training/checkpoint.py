@@ -199,7 +199,7 @@ def best_checkpoint(run: Path) -> Path:
     return min(found, key=_rank)  # of equals, the oldest
 
 
-def _rank(checkpoint: Path) -> tuple[float, float]:
+def _rank(checkpoint: Path) -> tuple[bool, float]:
     state = read_state(checkpoint)
-    attack = (state[key] for key in ("attack", "attack_limit") if key in state)  # an older hg3 attacked nobody
-    return Validation(state["validation"], *attack).rank
+    limit = state.get("attack_limit")  # an older hg3 attacked nobody
+    return Validation(state["validation"], state.get("attack", 0.5), 1.0 if limit is None else limit).rank

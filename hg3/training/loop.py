@@ -11,7 +11,6 @@ from hg3 import disk
 from hg3.errors import TrainingError
 from hg3.training.checkpoint import best_checkpoint, checkpoints
 from hg3.training.trainer import Progress, Trainer
-from hg3.training.validation import Validation
 
 TIMED_UPDATES = 50  # with --minutes: their speed fixes the total
 UNTIMED_UPDATES = 5  # the first ones allocate and choose kernels
@@ -41,17 +40,17 @@ def run_updates(
         if progress.total is not None and updates > progress.total:
             progress.validations_without_progress = 0  # more was asked for, after an early stop too
         progress.total = updates
-    first, started, timed = progress.update, time.perf_counter(), 0.0
+    first, started, stepping = progress.update, time.perf_counter(), 0.0
     while not _is_done(progress, config.patience):
         if trainer.processes.any(should_stop()):
             trainer.save_if_sound(folder)
             return False
         if progress.total is None and minutes is not None and progress.update == first + TIMED_UPDATES:
-            progress.total = _total_for(trainer, minutes, started, timed)
+            progress.total = _total_for(trainer, minutes, started, stepping)
             trainer.save_if_sound(folder)  # with the total, which a resume after a kill keeps
+        before = time.perf_counter()
         entry = trainer.step()
-        if progress.update == first + UNTIMED_UPDATES:
-            timed = time.perf_counter()
+        stepping += time.perf_counter() - before if progress.update > first + UNTIMED_UPDATES else 0.0
         is_last = progress.update == progress.total
         if trainer.validates and (is_last or progress.update % trainer.validate_every == 0):
             entry |= _validate_and_save(trainer, folder)
@@ -73,10 +72,13 @@ def _is_done(progress: Progress, patience: int) -> bool:
     return reached or progress.validations_without_progress >= patience
 
 
-def _total_for(trainer: Trainer, minutes: float, started: float, timed: float) -> int:
-    """Return the update at which `minutes` from `started` will be over, validations included."""
+def _total_for(trainer: Trainer, minutes: float, started: float, stepping: float) -> int:
+    """Return the update at which `minutes` from `started` will be over, validations included.
+
+    stepping : seconds that the timed updates took, without what was between them.
+    """
     now = time.perf_counter()
-    per_update = (now - timed) / (TIMED_UPDATES - UNTIMED_UPDATES)
+    per_update = stepping / (TIMED_UPDATES - UNTIMED_UPDATES)
     trainer.validate()
     per_update += (time.perf_counter() - now) / trainer.validate_every
     left = minutes * 60 - (time.perf_counter() - started)
@@ -88,17 +90,21 @@ def _validate_and_save(trainer: Trainer, folder: Path) -> dict[str, float]:
     progress = trainer.progress
     found = trainer.validate()
     finite = math.isfinite(found.loss)
-    found = found if finite else Validation()
-    progress.validation, progress.attack, progress.attack_limit = found
-    better = found.rank < Validation(progress.best_validation, progress.best_attack, found.attack_limit).rank
+    if finite and progress.attack_limit is None:
+        progress.attack_limit = found.attack + trainer.largest_rise
+    progress.validation, progress.attack = (found.loss, found.attack) if finite else (math.inf, 0.5)
+    gives_away, loss = progress.found().rank
+    better = loss < progress.best_validation and not gives_away
     if better:
-        progress.best_validation, progress.best_attack = found.loss, found.attack
+        progress.best_validation = loss
     progress.validations_without_progress = 0 if better else progress.validations_without_progress + 1
     if finite:
         trainer.save_if_sound(folder)
     _prune_if_leading(trainer, folder)
-    attack = {"attack": found.attack, "attack_limit": found.attack_limit} if trainer.attacks else {}
-    return {"validation": found.loss, **attack}
+    told = {"validation": progress.validation}
+    if trainer.attacks and progress.attack_limit is not None:
+        told |= {"attack": progress.attack, "attack_limit": progress.attack_limit}
+    return told
 
 
 def _prune_if_leading(trainer: Trainer, folder: Path) -> None:

@@ -316,12 +316,6 @@ def _train(
 
             finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped)
         trainer.processes.wait()
-    auc, limit = trainer.progress.best_attack, trainer.progress.attack_limit
-    if auc > limit:
-        warn(
-            "all weights tell training patients from others; those that do so least generate, with an attack AUC of "
-            f"{auc:.3f} where {limit:.3f} is borne: attack the release (hg3 evaluate) before it is shared"
-        )
     if trainer.validates:
         draw_loss_curve(out / "metrics.jsonl", out / "loss.png")
     return finished

@@ -31,10 +31,9 @@ from hg3.training.device import autocast, resolve_precision
 from hg3.training.distributed import Processes
 from hg3.training.validation import (
     DRAWS,
-    MOST_ATTACK,
     Validation,
     attack_auc,
-    attack_limit,
+    largest_rise,
     n_draws,
     spread,
     updates_between,
@@ -54,10 +53,13 @@ class Progress:
     skipped_in_a_row: int = 0
     validation: float = math.inf
     attack: float = 0.5
-    attack_limit: float = MOST_ATTACK
+    attack_limit: float | None = None  # is known after the first validation
     best_validation: float = math.inf
-    best_attack: float = 0.5
     validations_without_progress: int = 0
+
+    def found(self) -> Validation:
+        """Return what the last validation said."""
+        return Validation(self.validation, self.attack, 1.0 if self.attack_limit is None else self.attack_limit)
 
 
 @dataclass
@@ -115,6 +117,11 @@ class Trainer:
         return self.recipe.preset.loss.kind != "health-gym-v3"
 
     @property
+    def largest_rise(self) -> float:
+        """How far the attack's AUC may rise above that of the first validation."""
+        return largest_rise(len(spread(len(self.train))), len(self.validation))
+
+    @property
     def validate_every(self) -> int:
         """After how many updates to validate."""
         config = self.recipe.preset.training
@@ -133,8 +140,7 @@ class Trainer:
         loss = sum(float(mean_of_columns(cells, cap)) for cells in held) / n
         of_own = torch.stack([mean_of_patients(self._cells(own, number, n)) for number in range(n)])
         of_others = torch.stack([mean_of_patients(cells) for cells in held])
-        auc = attack_auc(of_own.mean(dim=0), of_others.mean(dim=0))
-        return Validation(loss, auc, attack_limit(len(own), len(self.validation)))
+        return Validation(loss, attack_auc(of_own.mean(dim=0), of_others.mean(dim=0)))
 
     def _validate_published(self) -> Validation:
         generators = (generator_for(self.device, 0, number) for number in range(DRAWS))

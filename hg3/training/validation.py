@@ -1,7 +1,8 @@
 """What validation says of weights: their loss on patients that they were not trained on, and who they give away.
 
-A network that memorises is better at its own patients than at others, long before its loss on others rises. So an
-attack runs with every validation: whoever has a low loss is taken for a training patient.
+A network that memorises gets better at its own patients than at others, long before its loss on others rises. So an
+attack runs with every validation: whoever has a low loss is taken for a training patient. How well it does at first
+says which patients are easy, and how much better it does later says what was memorised.
 """
 
 import math
@@ -13,32 +14,28 @@ from torch import Tensor
 PATIENTS = 512  # at most, of either part
 FORWARD_PASSES = 2048  # of patients, that the draws of a small part may take
 DRAWS, MOST_DRAWS = 4, 8
-MOST_ATTACK = 0.55  # the AUC that weights may have which generate, or more where chance alone gives that
-ONE_IN_TWENTY = 1.645  # standard deviations that chance exceeds once in 20 times
+LARGEST_RISE = 0.05  # of the attack's AUC since the first validation, that weights may have which generate
 EPOCHS = 25  # at most, between validations: a small table is memorised in a few hundred updates
 
 
 class Validation(NamedTuple):
-    """The averaged weights' loss on validation patients, the AUC of the attack, and how much of that is borne."""
+    """The averaged weights' loss on validation patients, the attack's AUC, and what it may be; 1 before the first."""
 
     loss: float = math.inf
     attack: float = 0.5
-    attack_limit: float = MOST_ATTACK
+    attack_limit: float = 1.0
 
     @property
-    def rank(self) -> tuple[float, float]:
-        """What weights are chosen by, lower is better.
-
-        Of those that give nobody away the lowest loss; if all do, those that do so least.
-        """
-        return (max(self.attack, self.attack_limit) if math.isfinite(self.loss) else math.inf), self.loss
+    def rank(self) -> tuple[bool, float]:
+        """What weights are chosen by, lower is better: the loss, of those that give nobody away."""
+        return self.attack > self.attack_limit, self.loss
 
 
 def attack_auc(own: Tensor, others: Tensor) -> float:
     """Return how often a training patient has a lower loss than another patient, ties counted half.
 
-    This is the AUC of the loss attack (Yeom et al. 2018, adversary 1): 0.5 where nothing was memorised, 1 where all
-    was. It is stronger than any attack on a release, which has no weights to ask.
+    This is the AUC of the loss attack (Yeom et al. 2018, adversary 1); 1 where losses are not finite, of which nothing
+    is known, and 0.5 where a part has no patients.
 
     Parameters
     ----------
@@ -46,18 +43,19 @@ def attack_auc(own: Tensor, others: Tensor) -> float:
     """
     if not len(own) or not len(others):
         return 0.5
+    if not (torch.isfinite(own).all() and torch.isfinite(others).all()):
+        return 1.0
     difference = others.double() - own.double()[:, None]  # (A, B)
     return float(((difference > 0).double() + 0.5 * (difference == 0)).mean())
 
 
-def attack_limit(own: int, others: int) -> float:
-    """Return the AUC above which weights give their patients away: 0.55, or what chance exceeds once in 20 times.
+def largest_rise(own: int, others: int) -> float:
+    """Return how far the attack's AUC may rise: by 0.05, or by its deviation, if that is more, where patients are few.
 
     Of a network that knows nothing of A training and B other patients, the AUC has the variance (A + B + 1) / 12 A B
-    (Mann and Whitney 1947).
+    (Mann and Whitney 1947). Most of it is who the patients are, and does not change from one validation to the next.
     """
-    deviation = math.sqrt((own + others + 1) / (12 * max(own * others, 1)))
-    return max(MOST_ATTACK, 0.5 + ONE_IN_TWENTY * deviation)
+    return max(LARGEST_RISE, math.sqrt((own + others + 1) / (12 * max(own * others, 1))))
 
 
 def spread(n: int) -> Tensor:

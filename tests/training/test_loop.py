@@ -332,32 +332,26 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path: Path, monke
 def test_weights_that_give_their_patients_away_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_tiny_trainer({"training.validate_every": "5", "training.patience": "2"})
     folder = make_run_folder(trainer, tmp_path / "run")
-    with_validations(trainer, [3.0, 2.0, 1.0, 0.5, 0.1], monkeypatch, [0.48, 0.55, 0.56, 0.7, 0.9])
+    assert trainer.largest_rise == pytest.approx(0.1339, abs=1e-4)
+    with_validations(trainer, [3.0, 2.0, 1.0, 0.5, 0.1], monkeypatch, [0.48, 0.61, 0.62, 0.7, 0.9])
     told: list[dict[str, Any]] = []
     assert run_updates(trainer, folder, told.append, 100, None)
     assert trainer.progress.update == 20  # validation still improved
     assert best_checkpoint(folder.parent).name == "step-000010"
-    assert (trainer.progress.best_validation, trainer.progress.best_attack) == (2.0, 0.55)
-    assert [entry["attack"] for entry in told if "attack" in entry] == [0.48, 0.55, 0.56, 0.7]
+    assert trainer.progress.best_validation == 2.0
+    found = [(entry["attack"], entry["attack_limit"]) for entry in told if "attack" in entry]
+    assert found == [(attack, 0.48 + trainer.largest_rise) for attack in (0.48, 0.61, 0.62, 0.7)]
+    resumed = make_tiny_trainer()
+    resumed.restore(checkpoints(folder.parent)[-1])
+    assert resumed.progress == trainer.progress
 
 
-def test_where_all_weights_give_patients_away_the_least_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_patients_who_are_easy_from_the_first_give_nobody_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_tiny_trainer({"training.validate_every": "5", "training.patience": "2"})
     folder = make_run_folder(trainer, tmp_path / "run")
-    with_validations(trainer, [3.0, 2.0, 1.0], monkeypatch, [0.6, 0.7, 0.8])
-    assert run_updates(trainer, folder, ignore, 100, None)
-    assert best_checkpoint(folder.parent).name == "step-000005"
-
-
-def test_a_run_whose_weights_all_give_patients_away_warns(
-    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hg3.training.trainer.attack_auc", lambda own, others: 0.875)
-    warnings: list[str] = []
-    assert tiny_train(inputs, tmp_path / "run", warn=warnings.append)
-    assert any("attack AUC of 0.875 where 0.720 is borne" in sentence for sentence in warnings)
+    with_validations(trainer, [math.nan, 3.0, 2.0], monkeypatch, [0.2, 0.8, 0.82])
+    assert run_updates(trainer, folder, ignore, 15, None)
+    assert best_checkpoint(folder.parent).name == "step-000015"
 
 
 def test_an_attack_on_the_training_patients_themselves_finds_nothing() -> None:
