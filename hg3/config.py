@@ -157,6 +157,11 @@ class Preset(_Part):
             raise ValueError("loss.kind health-gym-v3 is of the noise, so both heads must be eps")
         if self.network.kind == "health-gym-v3" and self.training.condition:
             raise ValueError("network.kind health-gym-v3 has no static columns to give: set training.condition to 0")
+        if self.network.kind == "health-gym-v3" and not self.network.pad_to >> self.network.levels:
+            raise ValueError(
+                f"network.levels {self.network.levels} halves network.pad_to {self.network.pad_to} until nothing is "
+                "left; lower the levels, or pad to more times"
+            )
         if self.sampling.steps > self.schedule.steps:
             raise ValueError(f"sampling.steps {self.sampling.steps} is above schedule.steps {self.schedule.steps}")
         if self.privacy is not None:

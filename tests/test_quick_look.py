@@ -9,6 +9,7 @@ from scipy import stats
 
 from benchmarks.quick_look import (
     CEILING_DRAWS,
+    changing,
     column_sample,
     kolmogorov_smirnov,
     length_scores,
@@ -174,6 +175,17 @@ def test_static_constancy_sees_a_single_flip() -> None:
     dynamic = make_schema([c for c in tiny_columns() if not c.get("static")])
     table = make_table(4).drop(columns=["sex", "height"])
     assert static_constancy(cohort_of(table, dynamic)) == 1.0
+
+
+def test_patients_who_change_what_nobody_changes_are_counted() -> None:
+    columns = [column | {"static": False} for column in tiny_columns()]
+    held = cohort_of(make_table(8), make_schema(columns))
+    flipped = held.values["sex"].copy()
+    flipped[3] = 1 - flipped[3]
+    made = replace(held, values=held.values | {"sex": flipped})
+    found = changing(made, held)
+    assert found["sex"] == 1 / 8 and changing(held, held)["sex"] == 0.0
+    assert "sex" not in changing(held, made)  # where real patients change, nothing is counted
 
 
 def test_length_scores() -> None:

@@ -114,8 +114,8 @@ def make_schedule(config: ScheduleConfig) -> Schedule:
     Raises
     ------
     ConfigError
-        If 1 - alpha_bar_0 < 2^-30, or if alpha_bar_{T-1} > 1e-4 without `allow_terminal_signal`; with it, the
-        consequence is a warning.
+        If 1 - alpha_bar_0 < 2^-30, if alpha_bar does not fall to the end, or if alpha_bar_{T-1} > 1e-4 without
+        `allow_terminal_signal`; with it, the consequence is a warning.
     """
     if config.kind == "linear":
         schedule = linear_schedule(config.steps, config.beta_first, config.beta_last)
@@ -124,6 +124,7 @@ def make_schedule(config: ScheduleConfig) -> Schedule:
     if config.zero_terminal_snr:
         schedule = rescaled_to_zero(schedule)
     check_first_noise(schedule)
+    check_decrease(schedule)
     check_terminal_signal(schedule, config.allow_terminal_signal)
     return schedule
 
@@ -143,6 +144,24 @@ def check_first_noise(schedule: Schedule) -> None:
             f"the schedule begins with a noise variance of {variance:.2g}, which the network divides by, and needs at "
             f"least {LEAST_NOISE_VARIANCE:.2g}; choose a schedule that begins noisier, such as schedule.beta_first = "
             "1e-4 of a linear one"
+        )
+
+
+def check_decrease(schedule: Schedule) -> None:
+    """Refuse a schedule whose signal is gone before the end, where a step between two times would divide 0 by 0.
+
+    Raises
+    ------
+    ConfigError
+        If alpha_bar is 0 before the last time, or does not fall from each time to the next.
+    """
+    falls = np.append(schedule.alpha_bar[:-1] > schedule.alpha_bar[1:], True)
+    lost = np.flatnonzero(~falls | (schedule.alpha_bar <= 0.0))
+    if len(lost) and lost[0] < schedule.T - 1:
+        raise ConfigError(
+            f"the schedule's alpha_bar is {schedule.alpha_bar[lost[0]]:.2g} at time {lost[0]} of 0 to "
+            f"{schedule.T - 1} and falls no further; lower schedule.beta_first and schedule.beta_last, or take fewer "
+            "schedule.steps"
         )
 
 

@@ -143,10 +143,16 @@ def test_what_is_divided_by_the_least_noise_is_a_float32(schedule: dict[str, str
 STEEP = {"schedule.kind": "linear", "schedule.beta_first": "0.9", "schedule.beta_last": "0.999"}
 
 
+@pytest.mark.parametrize("changes", [STEEP, {**STEEP, "schedule.beta_first": "0.5"}])
+def test_a_signal_that_is_gone_before_the_end_is_refused(changes: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"alpha_bar is \S+ at time \d+ of 0 to 499 and falls no further; lower"):
+        schedule_of(load_preset("hg3", changes))
+
+
 @pytest.mark.parametrize("part", ["real", "category"])
 @pytest.mark.parametrize(
     "changes, left",
-    [(STEEP, "0"), ({**STEEP, "schedule.steps": "50"}, r"\S+e-3\d"), ({"schedule.zero_terminal_snr": "true"}, "0")],
+    [({**STEEP, "schedule.steps": "50"}, r"\S+e-3\d"), ({"schedule.zero_terminal_snr": "true"}, "0")],
 )
 def test_an_eps_head_needs_a_signal_to_divide_by(changes: dict[str, str], left: str, part: str) -> None:
     assert schedule_of(load_preset("hg3", changes)).signal[-1] < 1e-30
