@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.quick_look import length_ceiling, length_scores, marginal_scores, static_constancy
+from benchmarks.quick_look import changing, length_ceiling, length_scores, marginal_scores
 from hg3.evaluation.cohorts import compared_cohorts
 from hg3.release.load import load
 from hg3.release.reading import open_release
@@ -20,8 +20,8 @@ def compare_release(release: Path, run: Path) -> dict[str, Any]:
     Returns
     -------
     By column: "tv", "ks", and "tv_ceiling", "ks_ceiling", the 95th percentile of as many training patients;
-    "missing" and "missing_real" where cells may be missing. For the whole: record lengths, gaps, static constancy,
-    rejected, moved, patients, holdout_patients.
+    "missing" and "missing_real" where cells may be missing; "changing", the share of patients with several codes where
+    no held-out patient has. For the whole: record lengths, gaps, rejected, moved, patients, holdout_patients.
     """
     opened = open_release(release)
     condition = {key: opened.manifest[key] for key in ("where", "balance")}
@@ -35,7 +35,7 @@ def compare_release(release: Path, run: Path) -> dict[str, Any]:
         "length_ks_ceiling": length_ceiling(compared.train, compared.holdout, compared.synthetic.n_patients),
         "patients": compared.synthetic.n_patients,
         "holdout_patients": compared.holdout.n_patients,
-        "static_constancy": static_constancy(compared.synthetic),
+        "changing": changing(compared.synthetic, compared.holdout),
         "rejected": guardrail["rejected"],
         "moved": guardrail["moved"],
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import compare_release
-from benchmarks.machine import machine
+from benchmarks.machine import machine, trained
 from hg3 import disk, generate
 
 CONDITIONS: dict[str, dict[str, Any]] = {
@@ -51,7 +51,8 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         results[name] = measure(given.run, condition, given.patients, work)
     print_table(results)
-    disk.write_text(given.json, json.dumps({"results": results, "machine": machine()}, indent=2) + "\n")
+    content = {**trained(given.run), "results": results, "machine": machine()}
+    disk.write_text(given.json, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ from typing import Any
 import torch
 
 from hg3 import disk
+from hg3.cluster.record import commit, preset_of
 from hg3.diagnosis import doctor
+from hg3.training.checkpoint import best_checkpoint, checkpoint_hash, read_state
+from hg3.training.run import read_split
 
 
 def machine() -> dict[str, Any]:
-    """Return the machine, versions and load of this moment; no host name, no path."""
+    """Return the machine, versions, commit and load of this moment; no host name, no path."""
     found = doctor()
     return {
         "device": found["device"],
@@ -20,6 +23,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": found["versions"],
         "hg3": found["hg3"],
+        "commit": commit(),
         "precision": found["precision"],
         "reverse_step": found["reverse_step"],
         "load_1min": round(os.getloadavg()[0], 2),
@@ -41,3 +45,10 @@ def last_cache(device: torch.device) -> int | None:
 def data(path: Path) -> dict[str, str]:
     """Return the name and SHA-256 of a file."""
     return {"file": path.name, "sha256": disk.sha256_of(path)}
+
+
+def trained(run: Path) -> dict[str, Any]:
+    """Return what a run was made of: its table's SHA-256, its preset, the checkpoint that generates, its update."""
+    best = best_checkpoint(run)
+    made = {"preset": preset_of(run).name, "checkpoint": checkpoint_hash(best), "update": read_state(best)["update"]}
+    return {"data": {"sha256": read_split(run)["table"]["sha256"]}, "run": made}

@@ -155,11 +155,25 @@ def length_ceiling(train: Cohort, holdout: Cohort, n_patients: int, seed: int = 
     return float(np.quantile(distances, CEILING_QUANTILE))
 
 
+def changing(synthetic: Cohort, holdout: Cohort) -> dict[str, float]:
+    """Return, of each category column that no held-out patient changes, the share of synthetic patients who do."""
+    shares = {}
+    for column in synthetic.schema.columns:
+        if not column.is_real and not _changing(holdout, column).any():
+            shares[column.name] = round(float(_changing(synthetic, column).mean()), 4)
+    return shares
+
+
+def _changing(cohort: Cohort, column: Column) -> np.ndarray:
+    """Return whether each patient has several values in a column, shape (N,)."""
+    frame = pd.DataFrame({"patient": cohort.patient_index, "value": cohort.values[column.name]})
+    return np.asarray(frame.groupby("patient")["value"].nunique(dropna=False) > 1)
+
+
 def static_constancy(cohort: Cohort) -> float:
     """Return the lowest share, over static columns, of patients whose value never changes; 1.0 without any."""
     shares = [1.0]
     for column in cohort.schema.columns:
         if column.static:
-            frame = pd.DataFrame({"patient": cohort.patient_index, "value": cohort.values[column.name]})
-            shares.append(float((frame.groupby("patient")["value"].nunique(dropna=False) <= 1).mean()))
+            shares.append(float((~_changing(cohort, column)).mean()))
     return min(shares)

@@ -37,6 +37,7 @@ def measure(
         "rows": verified.rows,
         "seconds": {key: round(value, 1) for key, value in seconds.items()},
         **scores,
+        "worst": worst(scores),
         "machine": machine(),
     }
 
@@ -59,6 +60,16 @@ def print_table(result: dict[str, Any]) -> None:
         f"{result['length_mean']:.1f} (real {result['length_mean_real']:.1f})"
     )
     print(f"times without a row: {result['gap_share']:.4f} (real {result['gap_share_real']:.4f})")
+    print("worst three, by what is above the ceiling: " + "; ".join(worst(result)))
+
+
+def worst(result: dict[str, Any], n: int = 3) -> list[str]:
+    """Return the columns, or the record length, that are farthest above their ceilings, with both numbers."""
+    found = {"record length": (result["length_ks"], result["length_ks_ceiling"])}
+    for measure in ("tv", "ks"):
+        found |= {name: (far, result[f"{measure}_ceiling"][name]) for name, far in result[measure].items()}
+    ordered = sorted(found.items(), key=lambda item: item[1][1] - item[1][0])
+    return [f"{name} {far:.3f} ({ceiling:.3f})" for name, (far, ceiling) in ordered[:n]]
 
 
 def main() -> None:

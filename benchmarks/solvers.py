@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.compare import compare_release
-from benchmarks.machine import machine
+from benchmarks.machine import machine, trained
 from hg3 import disk, generate
 from hg3.sampling.solvers import SOLVERS
 
@@ -70,9 +70,8 @@ def main() -> None:
         for steps in STEPS:
             rows.append(measure(given.run, solver, steps, given.patients, given.work))
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    disk.write_text(
-        given.json, json.dumps({"patients": given.patients, "rows": rows, "machine": machine()}, indent=2) + "\n"
-    )
+    content = {**trained(given.run), "patients": given.patients, "rows": rows, "machine": machine()}
+    disk.write_text(given.json, json.dumps(content, indent=2) + "\n")
     draw(rows, given.figure)
 
 
