@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from hg3.evaluation.draws import Draws, Measured, Parts
+from hg3.evaluation.draws import Draws, Measured, Parts, resamples
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.privacy.distances import Points, distances, nearest
 
@@ -12,14 +12,17 @@ MOST_IN_A_DRAW = 1_000  # patients of each part, so that 50 draws take seconds
 NEAR = 0.01  # of hold-out patients are this near to a training patient
 
 
-def copy_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
+def copy_measures(panels: Parts[Panel], seed: int = 0) -> list[Measured]:
     """Return the share of synthetic records that are a training patient's, cell by cell; the ceiling: of hold-out ones.
 
-    Reals are compared as written: at the schema's decimals and at seven digits.
+    All records of the release count, in every draw: a few copies in a large release would be in few draws of it. The
+    hold-out's share is resampled. Reals are compared as written: at the schema's decimals and at seven digits.
     """
     known = set(_prints(panels.train))
-    copied = [np.array([one in known for one in _prints(part)], float) for part in (panels.made, panels.holdout)]
-    return [_shares("exact copies", copied, draws)]
+    made, held = (np.array([one in known for one in _prints(part)], float) for part in (panels.made, panels.holdout))
+    weights = resamples(len(held), seed)
+    ceiling = weights @ held / weights.sum(axis=1)
+    return [Measured("exact copies", "", np.full_like(ceiling, made.mean()), ceiling)]
 
 
 def _prints(panel: Panel) -> list[bytes]:
@@ -37,13 +40,9 @@ def near_measures(points: Parts[Points], draws: Draws) -> list[Measured]:
     """Return the share of synthetic records as near to a training patient as 1% of hold-out patients are, or nearer."""
     near = [nearest(part, points.train)[:, 0] for part in (points.made, points.holdout)]
     threshold = np.quantile(near[1], NEAR, method="lower")
-    return [_shares("near copies", [(part <= threshold).astype(float) for part in near], draws)]
-
-
-def _shares(name: str, found: list[np.ndarray], draws: Draws) -> Measured:
     weights = draws.made, draws.holdout
-    score, ceiling = (weight @ part / weight.sum(axis=1) for part, weight in zip(found, weights, strict=True))
-    return Measured(name, "", score, ceiling)
+    score, ceiling = (w @ (part <= threshold) / w.sum(axis=1) for w, part in zip(weights, near, strict=True))
+    return [Measured("near copies", "", score, ceiling)]
 
 
 def adversarial_measures(points: Parts[Points], draws: Draws, seed: int = 0) -> list[Measured]:

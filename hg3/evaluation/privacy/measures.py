@@ -20,9 +20,10 @@ MOST_PATIENTS = 10_000  # of a part; of more, as many at random: distances are o
 def privacy_measures(panels: Parts[Panel], draws: Draws, seed: int = 0) -> Found:
     """Return the measures, the tables of the report ("attack curves") and remarks on what could not be measured.
 
-    Exact copies are looked for among all training patients; all else is measured on at most 10,000 of each part.
+    Exact copies are looked for in the whole release, among all training patients; all else is measured on at most
+    10,000 of each part.
     """
-    copies = copy_measures(panels, draws)
+    copies = copy_measures(panels, seed)
     chosen = panels.each(lambda panel: _chosen(panel, seed))
     remarks = _remarks(panels)
     panels = Parts(*(_some(getattr(panels, part), getattr(chosen, part)) for part in ("made", "train", "holdout")))

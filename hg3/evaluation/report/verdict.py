@@ -14,7 +14,7 @@ from hg3.evaluation.report.svg import BEYOND, INK, REAL_LIGHT, RULE, SOFT, Drawi
 from hg3.evaluation.report.words import sentence
 from hg3.evaluation.results import Evaluation, Question
 
-Answer = Literal["passes", "falls short", "not measured"]
+Answer = Literal["passes", "falls short", "cannot be told", "not measured"]
 ASKED: dict[Question, str] = {
     "fidelity": "Does it look like the patients?",
     "time": "Does it move like them?",
@@ -58,18 +58,33 @@ def answers(evaluation: Evaluation) -> list[Answered]:
 
 
 def _answered(evaluation: Evaluation, question: Question) -> Answered:
-    states = [verdict.state for verdict in evaluation.verdicts if verdict.gate.question == question]
+    verdicts = [verdict for verdict in evaluation.verdicts if verdict.gate.question == question]
+    states = [verdict.state for verdict in verdicts]
     counts = {state: states.count(state) for state in get_args(State)}
     measured = sum(len(section.measures) for section in evaluation.sections if section.question == question)
-    answer: Answer = "passes" if counts["shown"] + counts["met"] else "not measured"
-    return Answered(question, "falls short" if counts["missed"] else answer, counts, measured)
+    return Answered(question, _answer(verdicts), counts, measured)
+
+
+def _answer(verdicts: list[Verdict]) -> Answer:
+    """Return what the gates of a question come to: it passes where a certificate would."""
+    if any(verdict.state == "missed" for verdict in verdicts):
+        return "falls short"
+    if not all(verdict.passed for verdict in verdicts):
+        return "cannot be told"
+    return "passes" if any(verdict.state != "not estimable" for verdict in verdicts) else "not measured"
 
 
 def in_one_sentence(answered: list[Answered]) -> str:
     """Return the verdict of all questions."""
     of = {answer: [one.question for one in answered if one.answer == answer] for answer in get_args(Answer)}
     parts = []
-    for answer, verb in (("falls short", "Falls short on"), ("passes", "passes on"), ("not measured", "no gate on")):
+    verbs: dict[Answer, str] = {
+        "falls short": "Falls short on",
+        "cannot be told": "cannot be told on",
+        "passes": "passes on",
+        "not measured": "no gate on",
+    }
+    for answer, verb in verbs.items():
         if of[answer]:
             parts.append(f"{verb} {_listed(of[answer])}")
     told = "; ".join(parts)
@@ -81,11 +96,13 @@ def _listed(words: list[Question]) -> str:
 
 
 def findings(evaluation: Evaluation, panels: Parts[Panel]) -> list[Finding]:
-    """Return the worst that was found: measures furthest beyond their ceiling for their interval, those of missed
-    gates first, each of another kind and on other columns."""
+    """Return the worst that was found: measures of missed gates, then such as lie beyond their ceiling beyond doubt.
+
+    Those first that are furthest beyond it for their interval, each of another kind and on other columns.
+    """
     missed = {n for v in evaluation.verdicts if v.state == "missed" for n in v.gate.measures}
     found = [(section.question, m) for section in evaluation.sections for m in section.measures if is_known(m)]
-    worse = [(question, m, excess(m)) for question, m in found if excess(m) > 1.0]
+    worse = [(question, m, excess(m)) for question, m in found if excess(m) > 1.0 or m.name in missed]
     worse.sort(key=lambda one: (one[1].name not in missed, -one[2]))
     chosen: list[tuple[Question, Measured]] = []
     for question, measured, _ in worse:

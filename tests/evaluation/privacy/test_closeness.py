@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hg3.evaluation.draws import Measured, Parts, make_draws
+from hg3.evaluation.gates import Gates, judge, load_gates
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.privacy.closeness import (
     _higher,
@@ -17,13 +18,14 @@ from hg3.evaluation.privacy.closeness import (
 )
 from hg3.evaluation.privacy.distances import points
 from tests.evaluation.cases import everybody
-from tests.evaluation.privacy.cases import by_name, cohort, contains, people, some
+from tests.evaluation.privacy.cases import by_name, cohort, contains, people, some, together
+from tests.table.cases import make_schema, tiny_columns
 
 LOSS, SHARE = "nearest-neighbour adversarial accuracy loss", "share closer to training"
 
 
 def exact(panels: Parts[Panel]) -> tuple[float, float]:
-    found = copy_measures(panels, everybody(panels))[0]
+    found = copy_measures(panels)[0]
     return found.score[0], found.ceiling[0]
 
 
@@ -39,6 +41,23 @@ def test_copies_are_counted_and_near_ones_are_near() -> None:
         score, ceiling = near(cohort(400, 0.1, noise))
         assert 0.1 <= score < 0.13 and ceiling == 0.01
     assert near(cohort(400))[0] < 0.03
+
+
+@pytest.mark.parametrize(("n_patients", "copies"), [(1_000, 1), (20_000, 10)])
+def test_a_few_copies_in_a_large_release_miss_the_gate(n_patients: int, copies: int) -> None:
+    panels = Parts(people(n_patients, 1), people(400, 2), people(400, 3))
+    (gate,) = [gate for gate in load_gates().gates if gate.name == "no copies of training patients"]
+    assert judge(Gates(gates=(gate,)), copy_measures(panels))[0].state == "shown"
+    leaking = replace(panels, made=together(some(panels.made, slice(copies, None)), some(panels.train, slice(copies))))
+    (verdict,) = judge(Gates(gates=(gate,)), copy_measures(leaking))
+    assert verdict.state == "missed" and verdict.score == pytest.approx(copies / n_patients)
+
+
+def test_coincidences_that_held_out_patients_have_too_are_no_copies() -> None:
+    schema = make_schema(tiny_columns()[:1])
+    panels = Parts(*(people(200, seed, schema) for seed in range(3)))
+    (found,) = copy_measures(panels)
+    assert found.score[0] > 0.5 and abs(found.score[0] - found.ceiling.mean()) < 0.1
 
 
 def test_order_of_patients_changes_nothing() -> None:

@@ -13,6 +13,7 @@ from hg3.evaluation.report.sayings import SAYINGS
 from hg3.evaluation.report.verdict import answers, excess, findings, gate_bound, gate_picture, in_one_sentence
 from hg3.evaluation.report.words import SENTENCES, sentence
 from hg3.evaluation.results import Evaluation, Section
+from hg3.release.certify import passed
 from tests.evaluation.cases import panel, shuffled_months, walks
 from tests.evaluation.report.cases import invented
 
@@ -30,13 +31,33 @@ def evaluation(*measures: Measured, limit: float | None = None, margin: float | 
 
 @pytest.mark.parametrize(
     ("score", "answer", "state"),
-    [(0.01, "passes", "shown"), (0.2, "passes", "met"), (0.9, "falls short", "missed"), (np.nan, "not measured", "")],
+    [(0.01, "passes", "shown"), (0.2, "passes", "met"), (0.9, "falls short", "missed"), (np.nan, "cannot be told", "")],
 )
 def test_a_question_falls_short_by_one_missed_gate(score: float, answer: str, state: str) -> None:
     answered = {a.question: a for a in answers(evaluation(invented("an error", "a", score, 0.0), limit=0.2))}
     assert answered["time"].answer == answer
     assert answered["time"].counts[state or "not estimable"] == 1 and sum(answered["time"].counts.values()) == 1
     assert answered["privacy"].answer == "not measured" and sum(answered["privacy"].counts.values()) == 0
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_what_cannot_be_told_passes_only_where_it_is_optional(optional: bool) -> None:
+    measures = (invented("an error", "a", 0.1, 0.0), Measured("a risk", "", np.full(50, np.nan), np.full(50, np.nan)))
+    gates = [
+        {"name": name, "question": "privacy", "measures": [name], "limit": 0.2, "optional": may_lack}
+        for name, may_lack in (("an error", False), ("a risk", optional))
+    ]
+    verdicts = judge(Gates.model_validate({"gates": gates}), measures)
+    section = Section("a section", "privacy", measures)
+    told = answers(Evaluation({}, Parts(200, 200, 200), 100, (section,), tuple(verdicts), {}))
+    (privacy,) = [one for one in told if one.question == "privacy"]
+    assert (privacy.answer == "passes") == passed(verdicts) == optional
+    assert optional or in_one_sentence(told).startswith("Cannot be told on privacy; ")
+
+
+def test_a_missed_gate_is_a_finding_at_its_ceiling_too() -> None:
+    told = findings(evaluation(invented("an error", "a", 0.2, 0.2), limit=0.1), PANELS)
+    assert len(told) == 1 and told[0].question == "time"
 
 
 def test_the_verdict_is_a_sentence() -> None:
