@@ -3,14 +3,17 @@
 python -m benchmarks.fidelity --real TABLES --work runs/fidelity --results benchmarks/results/fidelity
 
 TABLES is a folder with icu_48h.csv.gz, renal_monthly.csv.gz and pbc2.csv; without it, the stand-in cohort alone. A row
-is a table, a generator and a seed. Each leaves a JSON file with every measure beside its ceiling; a row whose file is
-there is not made again, and one that was interrupted goes on. --only chooses rows: --only art:hg3:0 pbc2:hg3. --set
-changes the preset, and --name says what the generator is then called: an ablation. --sheet writes the table of all rows
-that are there and makes none.
+is a table, a generator and a seed. Each leaves a JSON file with every measure beside its ceiling, judged by
+benchmarks/goals.toml; a row whose file is there, of the measures as they are, is not made again, and one that was
+interrupted goes on. --only chooses rows: --only art:hg3:0 pbc2:hg3. --set changes the preset, and --name says what the
+generator is then called: an ablation, which is compared with validation patients, for it chooses a default. --sheet
+writes the table of all rows that are there and makes none.
 """
 
 import argparse
+import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +33,7 @@ from hg3.table.write import write_table
 from hg3.training.checkpoint import best_checkpoint, checkpoints, read_state
 
 MINUTES = 6.0
+GOALS = Path("benchmarks/goals.toml")
 PUBLISHED = ("health-gym-v3", "hg3-256")  # trained by benchmarks.presets, 6,000 updates each
 
 
@@ -115,8 +119,14 @@ def made_by_hg3(row: Row, given: argparse.Namespace) -> tuple[Path, dict[str, An
         (run, told), release = run_of(row, given), folder / "release"
         generate(run, release, SOURCES[row.table].patients, seed=row.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    evaluate_release(release, folder / "report", run=run, utility=given.utility, report=_tell_section)
+    how = {"gates": GOALS, "held": held_of(row), "utility": given.utility, "report": _tell_section}
+    evaluate_release(release, folder / "report", run=run, **how)
     return folder / "report", told
+
+
+def held_of(row: Row) -> str:
+    """Return the patients that a row is compared with: an ablation chooses a default, which the hold-out must not."""
+    return "holdout" if row.generator in ("hg3", "par", *PUBLISHED) else "validation"
 
 
 def made_by_par(row: Row, given: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
@@ -142,20 +152,36 @@ def made_by_par(row: Row, given: argparse.Namespace) -> tuple[Path | None, dict[
         return None, {**told, "did_not_finish": type(error).__name__, "limit_seconds": limit}
     real = {part: folder / f"{part}.parquet" for part in ("train", "holdout")}
     report = folder / "report"
-    evaluate_release(folder / "made.parquet", report, **real, schema=source.schema, utility=given.utility)
+    how = {"schema": source.schema, "gates": GOALS, "utility": given.utility}
+    evaluate_release(folder / "made.parquet", report, **real, **how)
     return report, json.loads((folder / "told.json").read_text())
 
 
 def result(row: Row, given: argparse.Namespace) -> dict[str, Any]:
     report, told = made_by_par(row, given) if row.generator == "par" else made_by_hg3(row, given)
     table = given.presets / "cohort.parquet" if row.generator in PUBLISHED else table_of(row.table, given)
-    content = {**vars(row), "data": data(table), "training": told, "machine": machine()}
+    content = {**vars(row), "held": held_of(row), "changes": given.set, "data": data(table)}
+    content |= {"training": told, "measures_sha256": measures_sum(), "machine": machine()}
     if report is None:
         return content
+    if row.seed == 0 and content["held"] == "holdout":
+        shutil.copy(report / "report.html", given.results / f"{row.name}.html")
     metrics = disk.read_json(report / "metrics.json", "a report")
     for measured in metrics["measures"]:
         del measured["draws"]  # a thousand numbers of which the interval is what matters
     return {**content, **{key: metrics[key] for key in metrics if key not in ("format", "about", "seal")}}
+
+
+def measures_sum() -> str:
+    """Return one SHA-256 of all that measures and of the goals: a row of other measures is evaluated anew."""
+    files = [path for path in Path("hg3/evaluation").rglob("*.py") if "report" not in path.parts]
+    texts = [f"{path}\n{disk.sha256_of(path)}\n" for path in sorted([*files, GOALS])]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()
+
+
+def is_there(path: Path) -> bool:
+    """Whether a row was made with the measures as they are now."""
+    return path.exists() and json.loads(path.read_text()).get("measures_sha256") == measures_sum()
 
 
 def sheet(results: Path) -> str:
@@ -163,7 +189,8 @@ def sheet(results: Path) -> str:
     found = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     columns: dict[str, list[dict[str, Any]]] = {}
     for content in found:
-        columns.setdefault(f"{content['table']}, {content['generator']}", []).append(content)
+        among = ", validation" if content.get("held") == "validation" else ""
+        columns.setdefault(f"{content['table']}, {content['generator']}{among}", []).append(content)
     gates = list(dict.fromkeys(v["name"] for content in found for v in content.get("verdicts", ())))
     lines = ["| what | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for gate in gates:
@@ -210,7 +237,7 @@ def main() -> None:
     given.results.mkdir(parents=True, exist_ok=True)
     for row in () if given.sheet else rows(given):
         path = given.results / f"{row.name}.json"
-        if not path.exists():
+        if not is_there(path):
             print(row.name, flush=True)
             disk.write_text(path, json.dumps(result(row, given), indent=1) + "\n")
     disk.write_text(given.results / "table.md", sheet(given.results))

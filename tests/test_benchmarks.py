@@ -30,6 +30,7 @@ from benchmarks.stand_in import prepare, untrained_run
 from benchmarks.timing import in_turns
 from hg3.diffusion.health_gym_v3 import published_losses
 from hg3.diffusion.loss import Batch, Draw
+from hg3.evaluation.gates import load_gates
 from hg3.release import writer
 from hg3.release.load import load
 from hg3.release.plan import open_source
@@ -285,11 +286,29 @@ def test_fidelity_makes_each_row_once(
     result = json.loads((tmp_path / "results" / "tiny-hg3-0.json").read_text())
     assert result["data"]["file"] == "table.parquet" and result["patients"]["made"] == 12
     assert {"measures", "verdicts", "seconds", "training", "machine"} <= result.keys()
-    assert "| shares of categories |" in (tmp_path / "results" / "table.md").read_text()
+    assert "| TV of categories |" in (tmp_path / "results" / "table.md").read_text()
+    assert result["held"] == "holdout" and result["changes"] == [word for word in options() if "=" in word]
+    assert (tmp_path / "results" / "tiny-hg3-0.html").is_file()
     monkeypatch.setattr(fidelity, "train", None)  # a second call makes no row again
     capsys.readouterr()
     fidelity.main()
     assert "tiny, hg3" in capsys.readouterr().out
+    monkeypatch.setattr(fidelity, "measures_sum", lambda: "of other measures")
+    with pytest.raises(TypeError):  # it is made anew, for which there is no training now
+        fidelity.main()
+
+
+def test_an_ablation_is_compared_with_validation_patients() -> None:
+    assert {fidelity.held_of(fidelity.Row("art", name, 0)) for name in ("hg3", "par", *fidelity.PUBLISHED)} == {
+        "holdout"
+    }
+    assert fidelity.held_of(fidelity.Row("art", "wider", 0)) == "validation"
+
+
+def test_the_goals_are_gates_with_measures_that_there_are() -> None:
+    goals = load_gates(fidelity.GOALS).gates
+    known = {name for gate in load_gates().gates for name in gate.measures}
+    assert {name for gate in goals for name in gate.measures} <= known
 
 
 def test_the_sheet_tells_what_did_not_finish_and_what_seeds_disagree_on(tmp_path: Path) -> None:
