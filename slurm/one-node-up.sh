@@ -53,18 +53,17 @@ install_packages() {
     dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q '^install ok installed' || missing+=("$package")
   done
   [ "${#missing[@]}" -gt 0 ] || return 0
+  command -v apt-get > /dev/null || cannot "this is no Debian: install ${missing[*]} by hand"
   # the packages would start services of their own; this is Debian's way to forbid it, and it is taken back
-  local policy=/usr/sbin/policy-rc.d made=no
+  local policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     printf '#!/bin/sh\nexit 101\n' > "$policy"
     chmod 755 "$policy"
-    made=yes
   fi
-  command -v apt-get > /dev/null || cannot "this is no Debian: install ${missing[*]} by hand"
   apt-get update -qq < /dev/null >&2 || true
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" < /dev/null > /dev/null ||
     cannot "the packages ${missing[*]} could not be installed"
-  [ "$made" = no ] || rm -f "$policy"
 }
 
 is_up() {

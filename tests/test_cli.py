@@ -550,7 +550,7 @@ def test_example_of_each_command_parses(command: Command, words: tuple[str, ...]
 def test_examples_work_one_after_the_other(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings and releases are made small by options after the example's, and jobs are done in this process.
 
-    All but the demo, the download, the server, which does not end, and the pipeline, which `make test-cluster` tries.
+    All but the demo, the download, the server, which does not end, and the pipeline, which takes minutes.
     """
     monkeypatch.chdir(tmp_path)
     tiny = ["--updates", 2, *options({**runs.TINY, "schedule.steps": "50"})]

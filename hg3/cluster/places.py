@@ -61,9 +61,10 @@ def checked_uri(uri: str) -> str:
 
 
 def _has_password(uri: str) -> bool:
-    """Whether `uri` has USER:PASSWORD@ or password=; of a file's path no part is one."""
+    """Whether `uri` has USER:PASSWORD@, for a server anything before an @, or password=; of a path no part is one."""
     rest = uri.partition("://")[2] or uri
-    return not uri.startswith("sqlite:") and re.search(r":[^@]+@|passw(or)?d=", rest, re.IGNORECASE) is not None
+    secret = r"^[^/?#]*@" if uri.startswith(("http://", "https://")) else r":[^@]+@"
+    return not uri.startswith("sqlite:") and re.search(rf"{secret}|passw(or)?d=", rest, re.IGNORECASE) is not None
 
 
 def sqlite_uri(path: Path) -> str:

@@ -57,7 +57,16 @@ class Tail:
             return []
         whole = content[: content.rfind(b"\n") + 1]
         self.place += len(whole)
-        return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{") and line.endswith(b"}")]
+        return [entry for line in whole.splitlines() if (entry := _entry(line)) is not None]
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Return the content of a line; None of one that a kill or a full disk has cut, and the next was glued to."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def values_of(entry: dict[str, Any], step: int) -> Iterator[Value]:
@@ -89,7 +98,8 @@ def begin_record(run: Path, plan: dict[str, Any]) -> None:
         parent = plan.get("id")
         record = {"format": FORMAT, "id": uuid.uuid4().hex, "parent": parent, "runs": {}, "jobs": [], "attached": []}
         record |= {"started": now_ms(), "experiment": plan["experiment"], "parent_name": plan.get("name")}
-    jobs = [*record["jobs"], slurm.job_id()] if slurm.job_id() else record["jobs"]
+    job = slurm.job_id()
+    jobs = [*record["jobs"], job] if job and job not in record["jobs"] else record["jobs"]  # not at every requeue
     tags = {**record.get("tags", {}), **environment_tags()}
     disk.write_json(run / RECORD, {**record, "uri": plan["uri"], "jobs": jobs, "tags": tags, "status": "RUNNING"})
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from hg3.errors import ClusterError
 
 SECONDS = 60  # that a busy controller gets to answer
+RETRY_SECONDS = 5
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "SUSPENDED"}
 
 
@@ -70,10 +71,9 @@ def largest_array() -> int:
 
 
 def cancel(names: Sequence[str]) -> None:
-    """Cancel the arrays `names`, waiting and running tasks alike."""
-    if names:
-        for name in names:  # scancel takes a single name
-            _asked("scancel", "--me", f"--name={name}")
+    """Cancel the arrays `names`, waiting and running tasks alike; the last first, which may wait for an earlier one."""
+    for name in reversed(names):  # scancel takes a single name
+        _asked("scancel", "--me", f"--name={name}")
 
 
 def job_id() -> str | None:
@@ -83,20 +83,20 @@ def job_id() -> str | None:
 
 
 def requeue(job: str, seconds: float) -> None:
-    """Put the task that this process is back into the queue; where nobody answers, try again for so many seconds.
+    """Put the task that this process is back into the queue; where SLURM does not do it, try for so many seconds.
 
-    The requeue ends every process of the task, `scontrol` among them, which may then report failure although it did
-    its work: so it ignores the signal, and what it reports is not looked at.
+    The requeue ends every process of the task, `scontrol` among them, which ignores the signal so that it can finish.
+    If it reports failure although it did its work, this process is ended before it asks again.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # children inherit what is ignored
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         try:
-            subprocess.run(["scontrol", "requeue", job], check=False, timeout=min(SECONDS, left))
+            subprocess.run(["scontrol", "requeue", job], check=True, timeout=min(SECONDS, left))
             return
-        except (subprocess.TimeoutExpired, FileNotFoundError):
-            time.sleep(1)  # SLURM ends this process when the grace is over
-    print(f"scontrol did not answer for {seconds:.0f} s; job {job} is to be submitted again", file=sys.stderr)
+        except (subprocess.SubprocessError, FileNotFoundError):
+            time.sleep(RETRY_SECONDS)  # SLURM ends this process when the grace is over
+    print(f"scontrol did not requeue for {seconds:.0f} s; job {job} is to be submitted again", file=sys.stderr)
 
 
 def _asked(*command: str) -> str:

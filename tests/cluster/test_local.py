@@ -281,10 +281,12 @@ def test_judged_release_is_attached_before_its_certificate(tmp_path: Path, monke
 
 
 def test_requeue_is_tried_until_slurm_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([FileNotFoundError(), subprocess.TimeoutExpired("scontrol", 60), None])
+    refused = subprocess.CalledProcessError(1, "scontrol")
+    answers = iter([FileNotFoundError(), subprocess.TimeoutExpired("scontrol", 60), refused, None])
     asked = []
 
-    def run(command: list[str], **_: Any) -> None:
+    def run(command: list[str], check: bool, **_: Any) -> None:
+        assert check
         asked.append(command)
         if (answer := next(answers)) is not None:
             raise answer
@@ -293,7 +295,7 @@ def test_requeue_is_tried_until_slurm_answers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("hg3.cluster.slurm.time.sleep", lambda seconds: None)
     monkeypatch.setattr("hg3.cluster.slurm.signal.signal", lambda *_: None)
     slurm.requeue("7_3", 60)
-    assert asked == [["scontrol", "requeue", "7_3"]] * 3
+    assert asked == [["scontrol", "requeue", "7_3"]] * 4
 
 
 @pytest.mark.slow

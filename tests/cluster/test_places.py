@@ -82,7 +82,13 @@ def test_no_place_is_refused(wanted: str) -> None:
 
 @pytest.mark.parametrize(
     "wanted",
-    ["http://me:s3cret@host:5000", "postgresql://me:s3/cr@et@host/db", "postgres://me:s3cret@host", "me:s3cret@host"],
+    [
+        "http://me:s3cret@host:5000",
+        "https://s3cret-token@host",
+        "postgresql://me:s3/cr@et@host/db",
+        "postgres://me:s3cret@host",
+        "me:s3cret@host",
+    ],
 )
 def test_password_is_refused_and_not_repeated(wanted: str) -> None:
     with pytest.raises(ConfigError, match=r"set MLFLOW_TRACKING_USERNAME and .*\.pgpass") as raised:

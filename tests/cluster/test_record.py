@@ -47,6 +47,12 @@ def test_tail_reads_whole_lines_once(tmp_path: Path) -> None:
     assert tail.read() == [{"update": 20}]
 
 
+def test_tail_leaves_out_a_line_that_a_full_disk_cut(tmp_path: Path) -> None:
+    path, tail = tmp_path / "system.jsonl", Tail(tmp_path / "system.jsonl")
+    path.write_text('{"step": 0}\n{"step": 1, "sys{"step": 2}\n[3]\n{"step": 4}\n')
+    assert tail.read() == [{"step": 0}, {"step": 4}]
+
+
 def test_tail_begins_again_with_a_file_that_was_replaced(tmp_path: Path) -> None:
     """As a resume does, which drops the lines that it will repeat."""
     path, tail = tmp_path / "metrics.jsonl", Tail(tmp_path / "metrics.jsonl")
@@ -72,6 +78,8 @@ def test_record_keeps_its_identity_through_jobs(run: Path, monkeypatch: pytest.M
     begin_record(run, {**PLAN, "id": "another", "name": "again"})
     second = read_record(run)
     assert first["id"] == second["id"] and second["parent"] == "parent" and second["jobs"] == ["17", "20_3"]
+    begin_record(run, PLAN)  # queued again
+    assert read_record(run)["jobs"] == ["17", "20_3"]
     assert tags_of(run, second)["slurm_job_ids"] == "17 20_3"
     assert tags_of(run, second)["data_sha256"] == disk.sha256_of(run.parent / "table.parquet")
     assert name_of(run, second) == "seed 4"
