@@ -406,7 +406,10 @@ def test_table_on_a_full_disk(
 # Signals.
 
 
-def test_interrupted_training_is_whole_and_goes_on(command: Command, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_interrupted_training_is_whole_and_goes_on(
+    number: signal.Signals, status: int, command: Command, folder: Path, tmp_path: Path
+) -> None:
     program, schema = Path(sys.executable).with_name("hg3"), ["--schema", str(folder / "schema.toml"), *options()]
     training = subprocess.Popen(
         [program, "train", folder / "table.parquet", *schema, "--updates", "1000000", "--out", tmp_path / "run"],
@@ -418,9 +421,9 @@ def test_interrupted_training_is_whole_and_goes_on(command: Command, folder: Pat
     metrics, waited = tmp_path / "run" / "metrics.jsonl", time.monotonic()
     while not (metrics.is_file() and metrics.read_text()) and time.monotonic() - waited < 60:
         time.sleep(0.05)
-    training.send_signal(signal.SIGINT)
+    training.send_signal(number)
     out, err = training.communicate(timeout=60)
-    assert (training.returncode, out) == (130, "")
+    assert (training.returncode, out) == (status, "")
     assert "Traceback" not in err
     (step,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     going_on = shlex.split(err.splitlines()[-1].removeprefix("stopped at a checkpoint; go on with: hg3 "))

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from hg3.cli.options import (
 from hg3.cli.screen import print_table, progress, warn
 
 STOPPED = 130  # a training that a signal ended: whole, and to be resumed
+LIMITS = (signal.SIGUSR1, signal.SIGUSR2)  # what a batch system sends before a time limit, and never to cancel
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show networks.")
 
@@ -46,11 +48,12 @@ def train_command(
     from hg3.cluster.follow import plan_tracking, tracked
     from hg3.training.distributed import leads
     from hg3.training.run import train
+    from hg3.training.signals import stop_on_signals
 
     plan = plan_tracking(track, out.parent) if track and leads() else None
     settings = pairs(changes)
     last: dict[str, Any] = {}
-    with tracked(out, plan, warn) as tracker, progress() as bars:
+    with stop_on_signals() as stopped, tracked(out, plan, warn) as tracker, progress() as bars:
 
         def tell(entry: dict[str, Any]) -> None:
             last.update(entry)
@@ -65,7 +68,7 @@ def train_command(
         length = f" --minutes {minutes:g}" if minutes else ""
         again = shlex.join(["hg3", "train", str(table), "--out", str(out), "--resume"]) + length
         print(f"stopped at a checkpoint; go on with: {again}", file=sys.stderr)
-        sys.exit(STOPPED)
+        sys.exit(next((128 + number for number in stopped.caught if number in LIMITS), STOPPED))
     if last.get("total") and last["update"] < last["total"]:
         leaks = last.get("attack", 0.0) > last.get("attack_limit", 1.0)
         why = "the network began to memorise its patients" if leaks else "validation no longer improved"

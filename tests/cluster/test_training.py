@@ -17,6 +17,7 @@ from hg3.training.checkpoint import checkpoints
 from tests.cluster.cases import (
     PATIENTS,
     all_done,
+    is_over,
     sbatch,
     settled,
     starts,
@@ -122,6 +123,20 @@ def test_sbatch_alone_trains_the_same_through_a_requeue(slurm: Path, table: Path
     until("the training ends", lambda: checkpoints(run)[-1].name == "step-000060")
     assert "stopped at a checkpoint" in (tmp_path / "log").read_text(encoding="utf-8")
     assert weights(run) == undisturbed(table, tmp_path / "whole", 0, 60)
+
+
+def test_cancelled_sbatch_training_stays_cancelled(slurm: Path, table: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "slurm" / "train.sbatch"
+    options = ["--array=0", "--mem=1G", "--time=30", "-o", str(tmp_path / "log")]
+    changes = trainings(table, tmp_path, [0], 60).calls[0]["changes"]
+    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    job = sbatch(*options, script, table, tmp_path / "runs", 100_000, "--schema", "art-hiv-v2", *settings)
+    until("a checkpoint", lambda: checkpoints(tmp_path / "runs" / "seed-0"))
+    subprocess.run(["scancel", f"{job}_0"], check=True)
+    until("it has ended", lambda: is_over(job))
+    time.sleep(5)  # the shell of the job outlives the signal, and could still put it back
+    assert is_over(job)
+    assert "stopped at a checkpoint" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_signal_while_python_starts_is_not_lost(slurm: Path, table: Path, tmp_path: Path) -> None:
