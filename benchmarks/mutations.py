@@ -1,4 +1,4 @@
-"""Every way in which the fuzz tests spoil a file, how often each was tried, and what it got.
+"""Every mutation by which the fuzz tests spoil a file, and what it got.
 
 python -m benchmarks.mutations --json benchmarks/results/mutations.json
 """
@@ -14,9 +14,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine
 from hg3 import disk
 
-SHOWN_SENTENCES = 3
 FOLDER = re.compile(r"/[^ ]*/pytest-[^/]+/[^/]+/")  # of the tests: another one in each run
 
 
@@ -29,28 +29,29 @@ def tried() -> list[dict[str, Any]]:
         return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-def summary(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row a kind of file and mutation: how often tried, refused and accepted, and some sentences."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+def content_of(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the list: each mutation with the verb that met it and what that said, and how many mutations these are."""
+    listed = [{**entry, "got": FOLDER.sub("", entry["got"])} for entry in entries]
+    distinct = {tuple(entry[key] for key in ("kind", "file", "mutation", "seed")) for entry in listed}
+    return {"mutations": len(distinct), "refused": sum(e["status"] == 2 for e in listed), "tried": listed}
+
+
+def print_counts(entries: list[dict[str, Any]]) -> None:
+    """Print one line a verb, kind of file and mutation: how often tried and refused."""
+    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for entry in entries:
-        groups[entry.get("verb", "check"), entry["file"], entry["mutation"]].append(entry)
-    rows = []
-    for (verb, file, mutation), group in sorted(groups.items()):
-        sentences = sorted({FOLDER.sub("", entry["got"]) for entry in group if entry["status"] == 2}, key=len)
-        refused = sum(entry["status"] == 2 for entry in group)
-        counts = {"tried": len(group), "refused": refused, "accepted": len(group) - refused}
-        rows.append({"verb": verb, "file": file, "mutation": mutation, **counts, "said": sentences[:SHOWN_SENTENCES]})
-    return rows
+        groups[entry["verb"], entry["file"], entry["mutation"]].append(entry["status"])
+    for (verb, file, mutation), ends in sorted(groups.items()):
+        print(f"{verb:<28}{file:<46}{mutation:<26}{sum(end == 2 for end in ends):>4} of {len(ends):<4} refused")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args()
-    rows = summary(tried())
-    for row in rows:
-        print(f"{row['verb']:<8}{row['file']:<26}{row['mutation']:<26}{row['refused']:>4} of {row['tried']:<4} refused")
-    disk.write_text(given.json, json.dumps({"mutations": sum(r["tried"] for r in rows), "rows": rows}, indent=2) + "\n")
+    content = content_of(tried())
+    print_counts(content["tried"])
+    disk.write_text(given.json, json.dumps({**content, "machine": machine()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

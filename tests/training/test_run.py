@@ -142,6 +142,13 @@ def test_metrics_keep_every_tenth_update_and_every_validation(tmp_path: Path) ->
     assert [json.loads(line)["loss"] for line in lines] == [None, None, None]
 
 
+def test_metrics_drop_lines_that_a_bad_disk_has_altered(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"update": 10}\n{"upd\xffte": 12}\n{"update" 14}\n{"update": "x"}\n{}\n{"update": 20}\n')
+    Metrics(path, Standing(20)).close()  # type: ignore[arg-type]
+    assert path.read_text() == '{"update": 10}\n{"update": 20}\n'
+
+
 def test_metrics_drop_what_will_be_repeated_and_a_line_cut_by_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(f'{{"update": {u}}}\n' for u in (10, 20, 30)) + '{"update": 4')
