@@ -170,21 +170,30 @@ def test_sampled_patients_have_the_moments_that_must_come_out(solver: str, n_ste
 SHARES = np.array([0.02, 0.12, 0.21, 0.65])
 
 
-@pytest.mark.parametrize("solver", ["ancestral", "ancestral-beta", "ddim", "dpm++", "sde-dpm++"])
-def test_codes_come_in_their_shares_under_a_head_of_logits(solver: str) -> None:
-    """One block of 4 codes, whose best denoiser is Bayes: log share + 2 signal x_t / noise^2."""
+@pytest.mark.parametrize(
+    ("solver", "eta", "head"),
+    [
+        *((solver, None, "logits") for solver in SOLVERS),
+        *((solver, None, head) for solver in ("ancestral", "dpm++", "sde-dpm++") for head in ("eps", "v", "x_0")),
+        *(("ddim", eta, "logits") for eta in (0.5, 1.0)),
+    ],
+)
+def test_codes_come_in_their_shares(solver: str, eta: float | None, head: str) -> None:
+    """One block of 4 codes; its best denoiser is Bayes, log share + 2 signal x_t / noise^2, in terms of `head`."""
     block = (Block("code", "category", 0, len(SHARES)),)
-    layout, bounds = head_table(block, "v", "logits"), bounds_table(block)
-    table = sampler_table(solver, schedule(500), 100)
+    layout, bounds = head_table(block, "v", head), bounds_table(block)
+    table = sampler_table(solver, schedule(500), 100, eta)
     key, patient = torch.tensor(3), torch.arange(N_PATIENTS)
     first, stream = (torch.full_like(patient, stream_word(s)) for s in (Stream.INITIAL_STATIC, Stream.STEP_STATIC))
     x = normal(key, patient, first, torch.tensor(0), len(SHARES), 1)
     x_0_prev, rows = torch.zeros_like(x), torch.as_tensor(table.rows, dtype=torch.float32)
     prior = torch.from_numpy(np.log(SHARES)).float()[None, :, None]
     for number, (signal, noise) in enumerate(table.rows[:, :2]):
-        raw = prior + float(2 * signal / noise**2) * x
+        logits = prior + float(2 * signal / noise**2) * x
+        x_0 = 2.0 * logits.softmax(dim=1) - 1.0
+        raw = {"logits": logits, "x_0": x_0, "v": (signal * x - x_0) / noise, "eps": (x - signal * x_0) / noise}[head]
         x, x_0_prev, _, _ = reverse_step(
-            x, raw, x_0_prev, rows, torch.tensor(number), layout, bounds, key, patient, stream
+            x, raw.float(), x_0_prev, rows, torch.tensor(number), layout, bounds, key, patient, stream
         )
     made = np.bincount(x[:, :, 0].argmax(dim=1).numpy(), minlength=len(SHARES)) / N_PATIENTS
     # five standard errors, and what 100 steps leave of each solver's own error: first-order ones 1 point
