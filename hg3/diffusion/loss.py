@@ -148,8 +148,15 @@ def mean_of_columns(parts: list[CellLosses], column_cap: float) -> Tensor:
 
 
 def mean_of_patients(parts: list[CellLosses]) -> Tensor:
-    """Return each patient's mean over all columns of the mean over its cells, (B,)."""
-    return torch.cat([(part.cells * part.asked).mean(dim=2) for part in parts], dim=1).mean(dim=1)
+    """Return each patient's mean over all columns of the mean over its observed cells, (B,).
+
+    What stands in a cell without a value is drawn anew each time, and says nothing of the patient.
+    """
+    columns = []
+    for part in parts:
+        known = part.asked & part.observed
+        columns.append((part.cells * known).sum(dim=2) / known.sum(dim=2).clamp(min=1))
+    return torch.cat(columns, dim=1).mean(dim=1)
 
 
 def channelwise(of_block: Tensor, blocks: tuple[Block, ...]) -> Tensor:

@@ -171,7 +171,7 @@ def test_the_whole_loss_is_the_mean_over_columns(static: tuple[Block, ...]) -> N
     assert actual.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
-def test_a_patient_s_loss_is_the_mean_over_columns_of_all_cells() -> None:
+def test_a_patient_s_loss_is_the_mean_over_columns_of_observed_cells() -> None:
     layout = Layout(BLOCKS[:2], BLOCKS, 5)
     batch = make_batch(layout, seed=4)
     noise = draw_at(batch, 3, torch.Generator().manual_seed(5))
@@ -183,12 +183,13 @@ def test_a_patient_s_loss_is_the_mean_over_columns_of_all_cells() -> None:
         torch.rand(len(batch), len(BLOCKS), 5, generator=generator),
     ]
     asked = [torch.rand(part.shape, generator=generator) < 0.5 for part in cells]
-    parts = [CellLosses(part, wanted, wanted) for part, wanted in zip(cells, asked, strict=True)]
+    every = [torch.ones_like(wanted) for wanted in asked]
+    parts = [CellLosses(part, all_of_it, seen) for part, all_of_it, seen in zip(cells, every, asked, strict=True)]
     for patient, actual in enumerate(mean_of_patients(parts)):
         columns = [
-            sum(float(c) * bool(a) for c, a in zip(row, wanted, strict=True)) / len(row)
+            sum(float(c) * bool(a) for c, a in zip(row, seen, strict=True)) / max(int(seen.sum()), 1)
             for part, which in zip(cells, asked, strict=True)
-            for row, wanted in zip(part[patient], which[patient], strict=True)
+            for row, seen in zip(part[patient], which[patient], strict=True)
         ]
         assert actual.item() == pytest.approx(sum(columns) / len(columns), rel=1e-5)
 

@@ -361,12 +361,12 @@ def test_an_attack_on_the_training_patients_themselves_finds_nothing() -> None:
 
 
 def test_the_attack_finds_who_was_memorised() -> None:
-    """24 patients, 400 times each: whoever was not among them has a higher loss."""
+    """24 patients, over 300 times each. The untrained network finds them easier, too: what counts is the rise."""
     trainer = make_tiny_trainer({"network.width": "32", "training.learning_rate": "3e-3", "training.ema": "0.9"})
     before = trainer.validate().attack
-    for _ in range(1200):
+    for _ in range(1000):
         trainer.step()
-    assert before < 0.75 < trainer.validate().attack
+    assert trainer.validate().attack > before + trainer.largest_rise
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
