@@ -55,6 +55,7 @@ def parameters(cluster: str, name: str, profile: Profile, after: Sequence[str] =
         return asked | {"gpus_per_node": profile.gpus, "local_setup": setup}
     more = {"requeue": True, **profile.sbatch}
     asked |= {"cpus_per_task": profile.cpus, "mem_gb": profile.memory_gb, "slurm_additional_parameters": more}
+    asked |= {"slurm_srun_args": [f"--cpus-per-task={profile.cpus}"]}  # srun does not inherit it since SLURM 22.05
     asked |= {"slurm_signal_delay_s": profile.grace_seconds, "slurm_array_parallelism": profile.parallel}
     named = {key: getattr(profile, key) for key in ("partition", "account", "qos", "constraint")}
     named |= {"setup": setup or None, "dependency": f"afterany:{':'.join(after)}" if after else None}

@@ -28,6 +28,7 @@ from hg3.cluster.works import (
     write_arrays,
     write_work,
 )
+from hg3.errors import ConfigError
 from hg3.release.repair import reopen_damaged
 
 Step = tuple[str, int]
@@ -36,6 +37,7 @@ Step = tuple[str, int]
 def submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
     """Note a work and submit all of it."""
     check_accepted(out, cluster)
+    check_profiles(stages)
     work = begin_work(Path(out), cluster, stages)
     submit_missing(work)
     return work
@@ -54,10 +56,27 @@ def check_accepted(out: str | Path, cluster: str) -> None:
         slurm.largest_array()  # refuses where there is no SLURM
 
 
+def check_profiles(stages: tuple[Stage, ...]) -> None:
+    """Refuse a profile of which a stage would leave most idle.
+
+    Raises
+    ------
+    ConfigError
+        If a training, which is one process, asks for several GPUs.
+    """
+    for stage in stages:
+        if stage.kind == "train" and stage.profile.gpus > 1:
+            raise ConfigError(
+                f"the profile of {stage.name} asks for {stage.profile.gpus} GPUs and a training that is submitted uses "
+                "one: give --slurm gpus=1, or start one seed on several with torchrun"
+            )
+
+
 def would_submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> Iterator[tuple[Stage, list[str]]]:
     """Yield each stage with lines on the arrays that `submit` would start for it; nothing is written."""
     from hg3.cluster.jobs import parameters
 
+    check_profiles(stages)
     work = Work(folder_of(Path(out)), "DRY", cluster, stages)
     lost = [Piece(stage, index, "lost") for stage in stages for index in range(len(stage.calls))]
     arrays = list(plan_arrays(work, lost, "submission-0001"))

@@ -140,8 +140,9 @@ def begin(making: Making, mix: bool) -> None:
     """Make the folder and note the plan, or find the same plan noted."""
     notes = making.notes
     release = making.release
-    begun = (notes / PLAN).is_file() or _is_being_begun(notes)
-    if release.exists() and not begun and (not release.is_dir() or any(release.iterdir())):
+    # Another task may be a step further between two looks, so each is at what comes before the next.
+    occupied = release.exists() and (not release.is_dir() or any(release.iterdir()))
+    if occupied and not (_is_being_begun(notes) or (notes / PLAN).is_file()):
         raise ReleaseError(f"{release} is there already and holds something else; choose another folder")
     notes.mkdir(parents=True, exist_ok=True)
     (release / "data").mkdir(exist_ok=True)

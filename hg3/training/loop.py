@@ -53,9 +53,9 @@ def run_updates(
         stepping += time.perf_counter() - before if progress.update > first + UNTIMED_UPDATES else 0.0
         is_last = progress.update == progress.total
         if trainer.validates and (is_last or progress.update % trainer.validate_every == 0):
-            entry |= _validate_and_save(trainer, folder)
+            entry |= _validate_and_save(trainer, folder, is_last)
         elif is_last or progress.update % config.checkpoint_every == 0:
-            trainer.save_if_sound(folder)
+            trainer.save_if_sound(folder, is_last)
             _prune_if_leading(trainer, folder)
         report({"update": progress.update, "total": progress.total, "skipped": progress.skipped, **entry})
     if trainer.validates and not math.isfinite(progress.best_validation):
@@ -85,7 +85,7 @@ def _total_for(trainer: Trainer, minutes: float, started: float, stepping: float
     return trainer.progress.update + int(trainer.processes.of_leader(max(int(left / per_update), 1)))
 
 
-def _validate_and_save(trainer: Trainer, folder: Path) -> dict[str, float]:
+def _validate_and_save(trainer: Trainer, folder: Path, ends: bool) -> dict[str, float]:
     """Validate, write a checkpoint, keep only the best one and this one; return what is told of it."""
     progress = trainer.progress
     found = trainer.validate()
@@ -99,7 +99,7 @@ def _validate_and_save(trainer: Trainer, folder: Path) -> dict[str, float]:
         progress.best_validation = loss
     progress.validations_without_progress = 0 if better else progress.validations_without_progress + 1
     if finite:
-        trainer.save_if_sound(folder)
+        trainer.save_if_sound(folder, ends)
     _prune_if_leading(trainer, folder)
     told = {"validation": progress.validation}
     if trainer.attacks and progress.attack_limit is not None:

@@ -161,15 +161,17 @@ class Trainer:
         model, ema = self.model.state_dict(), self.ema.state_dict()
         return save_checkpoint(folder, self.recipe, model, ema, self._optimizer_tensors(), state)
 
-    def save_if_sound(self, folder: Path) -> None:
-        """Write a checkpoint, unless the last update was skipped or a weight is not finite: it could not go on.
+    def save_if_sound(self, folder: Path, ends: bool = False) -> None:
+        """Write a checkpoint, unless a weight is not finite, or the last update was skipped: it might not go on.
+
+        A training that `ends` here need not go on.
 
         Of several processes the first one writes, and the others wait for nothing: all have the same weights.
         """
         if not self.processes.leads:
             return
         finite = all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
-        if finite and self.progress.skipped_in_a_row == 0:
+        if finite and (ends or self.progress.skipped_in_a_row == 0):
             self.save(folder)
 
     def restore(self, checkpoint: Path) -> list[str]:

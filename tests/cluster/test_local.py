@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hg3.cluster.profiles import Profile
 from hg3.cluster.record import read_record as read_tracking
 from hg3.cluster.records import read_record
 from hg3.cluster.state import pieces
-from hg3.cluster.submit import cancel, plan_arrays, resume, submit
+from hg3.cluster.submit import cancel, plan_arrays, resume, submit, would_submit
 from hg3.cluster.tasks import perform
 from hg3.cluster.verbs import generation_stage, seeds_of, tracked_stages, training_stage
 from hg3.cluster.works import Stage, begin_work, folder_of, read_work
@@ -170,6 +171,19 @@ def test_seeds(text: str, wanted: list[int]) -> None:
 def test_refused_seeds(text: str) -> None:
     with pytest.raises(ConfigError, match="it takes whole numbers, each once, as in 0-7"):
         seeds_of(text)
+
+
+def test_training_on_several_gpus_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    stage = replace(stage_of(tmp_path, [0], 3), profile=Profile(gpus=4))
+    for refused in (
+        lambda: submit(tmp_path / "runs", "debug", (stage,)),
+        lambda: list(would_submit("r", "debug", (stage,))),
+    ):
+        with pytest.raises(
+            ConfigError, match="asks for 4 GPUs and a training that is submitted uses one: give --slurm"
+        ):
+            refused()
+    assert not folder_of(tmp_path / "runs").exists()
 
 
 def test_pipeline_waits_for_every_score(tmp_path: Path) -> None:

@@ -57,5 +57,6 @@ def test_what_submitit_is_asked_for() -> None:
     asked = parameters("slurm", "name", profile, ["7", "8"])
     assert asked["slurm_partition"] == "long" and asked["gpus_per_node"] == 1 and asked["timeout_min"] == 30
     assert asked["slurm_dependency"] == "afterany:7:8"
+    assert asked["slurm_srun_args"] == [f"--cpus-per-task={profile.cpus}"]
     assert asked["slurm_additional_parameters"] == {"requeue": True, "reservation": "r"}
     assert "slurm_account" not in asked and "gpus_per_node" not in parameters("slurm", "name", Profile())

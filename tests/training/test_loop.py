@@ -307,6 +307,15 @@ def test_nineteen_bad_updates_in_a_row_are_borne(monkeypatch: pytest.MonkeyPatch
     assert trainer.progress.skipped == 2 * (MOST_SKIPPED - 1)
 
 
+def test_a_training_whose_last_update_was_skipped_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_tiny_trainer()
+    folder = make_run_folder(trainer, tmp_path / "run")
+    monkeypatch.setattr(DENOISING_LOSS, bad_losses("nan", lambda: trainer.progress.update == 6))
+    assert run_updates(trainer, folder, ignore, 7, None)
+    state = read_state(checkpoints(folder.parent)[-1])
+    assert (state["update"], state["total"], state["skipped_in_a_row"]) == (7, 7, 1)
+
+
 def with_validations(
     trainer: Trainer, losses: list[float], monkeypatch: pytest.MonkeyPatch, attacks: Iterable[float] = repeat(0.5)
 ) -> None:
