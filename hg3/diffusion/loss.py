@@ -58,23 +58,24 @@ def draw(batch: Batch, n_times: int, generator: torch.Generator, condition: floa
     n, device = len(batch), batch.x_static.device
     offset = torch.rand(1, generator=generator, device=device)
     spread = (torch.arange(n, device=device) / n + offset) % 1.0
-    eps_static, eps_dynamic = (
-        torch.randn(x.shape, generator=generator, device=device) for x in (batch.x_static, batch.x_dynamic)
-    )
+    eps = _eps(batch, generator)
     given = torch.zeros_like(batch.observed_static)
     if condition:
         chosen = torch.rand((n, 1), generator=generator, device=device) < condition
         given = chosen & (torch.rand(given.shape, generator=generator, device=device) < 0.5) & batch.observed_static
-    return Draw((spread * n_times).long().clamp(max=n_times - 1), eps_static, eps_dynamic, given)
+    return Draw((spread * n_times).long().clamp(max=n_times - 1), *eps, given)
 
 
 def draw_at(batch: Batch, t: int, generator: torch.Generator) -> Draw:
     """Return noise of one time for all patients, none of whose columns is given: what patients are compared by."""
-    static, dynamic = (
-        torch.randn(x.shape, generator=generator, device=x.device) for x in (batch.x_static, batch.x_dynamic)
-    )
     times = torch.full((len(batch),), t, device=batch.x_static.device)
-    return Draw(times, static, dynamic, torch.zeros_like(batch.observed_static))
+    return Draw(times, *_eps(batch, generator), torch.zeros_like(batch.observed_static))
+
+
+def _eps(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return standard normal noise of the shapes of x_static and x_dynamic."""
+    draws = (torch.randn(x.shape, generator=generator, device=x.device) for x in (batch.x_static, batch.x_dynamic))
+    return next(draws), next(draws)
 
 
 def draw_uniform(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:

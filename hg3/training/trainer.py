@@ -164,9 +164,8 @@ class Trainer:
     def save_if_sound(self, folder: Path, ends: bool = False) -> None:
         """Write a checkpoint, unless a weight is not finite, or the last update was skipped: it might not go on.
 
-        A training that `ends` here need not go on.
-
-        Of several processes the first one writes, and the others wait for nothing: all have the same weights.
+        A training that `ends` here need not go on. Of several processes the first one writes, and the
+        others wait for nothing: all have the same weights.
         """
         if not self.processes.leads:
             return
