@@ -17,13 +17,13 @@ from hg3.release.manifest import INCOMPLETE
 from hg3.release.verify import verify_release
 from hg3.training.checkpoint import checkpoints, read_recipe, read_state
 from hg3.training.run import read_split
+from hg3.training.trainer import Trainer
 from tests import runs
 from tests.runs import file_bytes, options
 from tests.training.cases import weight_hashes
 
 one_thread = runs.one_thread
-KILLS = 20
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 
 
 def call(*arguments: object) -> None:
@@ -39,34 +39,54 @@ def started(*arguments: object) -> multiprocessing.process.BaseProcess:
 
 
 def survives(
+    kills: int,
     arguments: Callable[[Path], tuple[object, ...]],
     folder: Path,
-    whole_or_absent: Callable[[Path], None],
+    look: Callable[[Path], object],
     state: Callable[[Path], object],
+    went_on: Callable[[Path, object], bool] | None = None,
 ) -> None:
-    """Kill a verb at 20 moments, look at what is there, call it again to its end, compare with one never killed."""
+    """Kill a verb at random moments, call it again to its end, compare with one never killed.
+
+    Parameters
+    ----------
+    look : checks that all that is there after a kill is whole; returns the work that need not be done again, if any.
+    went_on : whether the second call did not do that work again; some kill must leave some.
+    """
     begun = time.perf_counter()
     whole = started(*arguments(folder / "whole"))
     whole.join()
     assert whole.exitcode == 0
     seconds = time.perf_counter() - begun
-    chance = random.Random(0)
-    for number in range(KILLS):
+    chance, kept = random.Random(0), 0
+    for number in range(kills):
         place = folder / str(number)
         process = started(*arguments(place))
-        time.sleep(chance.random() * seconds)
+        time.sleep((number + chance.random()) / kills * seconds)  # one in each of equal parts of the whole
         process.kill()
         process.join()
-        whole_or_absent(place)
+        done = look(place)
         again = started(*arguments(place))
         again.join()
         assert again.exitcode == 0, number
+        if went_on is not None and done:
+            assert went_on(place, done), number
+            kept += 1
         assert state(place) == state(folder / "whole"), number
         assert not list(folder.rglob(f"{disk.TEMPORARY_PREFIX}*")), number
+    assert went_on is None or kept
 
 
-def test_train(tmp_path: Path) -> None:
-    table = runs.write_cohort(tmp_path)
+def test_train(kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, made, step = runs.write_cohort(tmp_path), tmp_path / "made", Trainer.step
+
+    def recorded(trainer: Trainer) -> dict[str, float]:
+        entry = step(trainer)
+        with made.open("a") as file:
+            file.write(f"{trainer.progress.update}\n")
+        return entry
+
+    monkeypatch.setattr(Trainer, "step", recorded)
     fixed = ("--set", "training.validate_every=4", "--set", "training.checkpoint_every=3")
 
     def arguments(out: Path) -> tuple[object, ...]:
@@ -77,33 +97,48 @@ def test_train(tmp_path: Path) -> None:
         )
         return ("train", table, "--out", out, "--updates", 30, *resume)
 
-    def whole_or_absent(out: Path) -> None:
-        if out.exists():
-            read_recipe(out)
-            assert len(read_split(out)["patients"]) == 3
-            for checkpoint in checkpoints(out):
-                read_state(checkpoint)  # verifies every hash
+    def look(out: Path) -> int:
+        made.write_text("")
+        if not out.exists():
+            return 0
+        read_recipe(out)
+        assert len(read_split(out)["patients"]) == 3
+        return max((read_state(whole)["update"] for whole in checkpoints(out)), default=0)  # verifies every hash
 
-    survives(arguments, tmp_path, whole_or_absent, lambda out: weight_hashes(out / "checkpoints" / "step-000030"))
+    def went_on(_: Path, done: object) -> bool:
+        return [int(update) for update in made.read_text().split()] == list(range(int(str(done)) + 1, 31))
+
+    def weights(out: Path) -> dict[str, str]:
+        return weight_hashes(out / "checkpoints" / "step-000030")
+
+    survives(kills, arguments, tmp_path, look, weights, went_on)
 
 
-def test_generate(tmp_path: Path) -> None:
+def test_generate(kills: int, tmp_path: Path) -> None:
     run = runs.make_run(tmp_path)
     wanted = ("--patients", 5000, "--steps", 3)
 
-    def whole_or_marked(out: Path) -> None:
+    def parts(out: Path) -> dict[str, int]:
+        return {part.name: part.stat().st_mtime_ns for part in out.glob("data/part-*")}
+
+    def look(out: Path) -> dict[str, int]:
         if not out.exists() or not any(out.iterdir()):
-            return
+            return {}
         if (out / INCOMPLETE).exists():
             with pytest.raises(ReleaseError):
                 verify_release(out)
         else:
             verify_release(out)
+        return parts(out)
 
-    survives(lambda out: ("generate", run, *wanted, "--out", out), tmp_path, whole_or_marked, file_bytes)
+    def went_on(out: Path, done: object) -> bool:
+        assert isinstance(done, dict)
+        return done.items() <= parts(out).items()
+
+    survives(kills, lambda out: ("generate", run, *wanted, "--out", out), tmp_path, look, file_bytes, went_on)
 
 
-def test_export(tmp_path: Path) -> None:
+def test_export(kills: int, tmp_path: Path) -> None:
     release = runs.make_release(runs.make_run(tmp_path), tmp_path / "r", 3000)
 
     def csv(out: Path) -> Path:
@@ -113,6 +148,7 @@ def test_export(tmp_path: Path) -> None:
         assert not csv(out).exists() or csv(out).read_bytes() == csv(tmp_path / "whole").read_bytes()
 
     survives(
+        kills,
         lambda out: ("release", "export", release, "--csv", csv(out), "--force"),
         tmp_path,
         whole_or_absent,

@@ -1,11 +1,24 @@
-"""Schemas and tables for tests, made in code."""
+"""Schemas and tables for tests, made in code, and real ones that do not come with hg3."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from hg3.table.schema import TableSchema
+
+REAL_TABLES = os.environ.get("HG3_REAL_TABLES", "")
+
+
+def real_table(name: str) -> Path:
+    """Return the path of a real table, or skip."""
+    path = Path(REAL_TABLES) / name
+    if not REAL_TABLES or not path.is_file():
+        pytest.skip(f"needs {name}, which does not come with hg3: set HG3_REAL_TABLES to the folder that holds it")
+    return path
 
 
 def make_schema(columns: list[dict[str, Any]], **table: Any) -> TableSchema:

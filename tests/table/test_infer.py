@@ -1,7 +1,6 @@
 """Proposed schemas: their tables fit them at once, and nothing in them is a patient's."""
 
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from hg3.table.column import Column
 from hg3.table.infer import infer_schema, propose_schema
 from hg3.table.schema import TableSchema, load_schema, parse_schema, shipped_schemas
 from hg3.table.write import write_table
-from tests.table.cases import make_table
+from tests.table.cases import make_table, real_table
 from tests.table.strategies import Case, cases
 
-TABLES = Path(os.environ.get("HG3_REAL_TABLES", "no-such-folder"))  # real tables are never in the repository
 N, MONTHS = 40, 12
 
 
@@ -382,13 +380,6 @@ def test_the_table_of_any_case_fits_its_proposal(case: Case) -> None:
         assert "no column to model" in str(error)
         return
     assert check_table(case.table, parse_schema(text, "proposed"))[1].errors == []
-
-
-def real_table(name: str) -> Path:
-    """Return the path of a real table, or skip."""
-    if not (TABLES / name).is_file():
-        pytest.skip(f"HG3_REAL_TABLES names no folder that holds {name}")
-    return TABLES / name
 
 
 ICU_STATIC = ["Age", "Gender", "Height", "ICUType", "Weight0", "In-hospital_death"]

@@ -1,12 +1,11 @@
 """Schemas of real tables, held against the tables where those are: none of them comes with hg3."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import real_table
+import benchmarks
 from hg3.table.checks import checked_cohort
 from hg3.table.cohort import Cohort
 from hg3.table.decoding import decode_counted
@@ -14,15 +13,13 @@ from hg3.table.encoding import encode, fit_encoder
 from hg3.table.read import read_table
 from hg3.table.schema import load_schema
 from hg3.table.split import split_patients
+from tests.table.cases import real_table
 
-SCHEMAS = Path(real_table.__file__).parent / "schemas"
-FOLDER = os.environ.get("HG3_REAL_TABLES", "")
+SCHEMAS = Path(benchmarks.__file__).parent / "schemas"
 
 
 def cohort_of(file: str) -> tuple[Cohort, list[str]]:
-    path = Path(FOLDER) / file
-    if not FOLDER or not path.is_file():
-        pytest.skip(f"needs {file}, which does not come with hg3: set HG3_REAL_TABLES to the folder that holds it")
+    path = real_table(file)
     schema = load_schema(SCHEMAS / f"{file.split('.')[0]}.toml")
     return checked_cohort(read_table(path, schema), schema)
 
