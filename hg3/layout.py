@@ -45,7 +45,7 @@ class Chain:
 
     Parameters
     ----------
-    blocks : positions of K category blocks in `Layout.dynamic`.
+    blocks : positions of K category blocks in `Layout.dynamic`, or in `Layout.static`, which has a single time.
     states : the S combinations, each as K positions of codes.
     first : by state, at how many patients' first time it stood.
     next : by state, how often each state followed it.
@@ -73,6 +73,7 @@ class Layout:
     dynamic: tuple[Block, ...]
     length: int
     chains: tuple[Chain, ...] = ()
+    static_chains: tuple[Chain, ...] = ()
 
     @property
     def n_static(self) -> int:
@@ -94,13 +95,14 @@ class Layout:
             "static": [_block_to_dict(b) for b in self.static],
             "dynamic": [_block_to_dict(b) for b in self.dynamic],
             "chains": [chain.to_dict() for chain in self.chains],
+            "static_chains": [chain.to_dict() for chain in self.static_chains],
         }
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Layout":
         static, dynamic = (tuple(_block_from_dict(block) for block in content[part]) for part in ("static", "dynamic"))
-        chains = tuple(map(Chain.from_dict, content.get("chains", ())))  # an older hg3 knew of none
-        return cls(static, dynamic, content["length"], chains)
+        chains = (tuple(map(Chain.from_dict, content.get(key, ()))) for key in ("chains", "static_chains"))
+        return cls(static, dynamic, content["length"], *chains)  # an older hg3 knew of no chains
 
 
 def _block_to_dict(block: Block) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hg3.layout import Chain, Layout
+from hg3.layout import Block, Chain
 
 LEAST = 1e-30  # of a chance, before its logarithm
 
@@ -15,9 +15,9 @@ class Chains(nn.Module):
     is its evidence then x what the times before say x what those after say (Rabiner 1989, equations 19 to 27).
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, chains: tuple[Chain, ...], blocks: tuple[Block, ...]) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(_OneChain(chain, layout) for chain in layout.chains)
+        self.parts = nn.ModuleList(_OneChain(chain, [blocks[number] for number in chain.blocks]) for chain in chains)
 
     def forward(self, evidence: Tensor) -> Tensor:
         """Return what is said, (B, C, L), from the own evidence of every channel, (B, C, L); 0 for reals.
@@ -41,9 +41,8 @@ class _OneChain(nn.Module):
     first: Tensor
     go: Tensor
 
-    def __init__(self, chain: Chain, layout: Layout) -> None:
+    def __init__(self, chain: Chain, blocks: list[Block]) -> None:
         super().__init__()
-        blocks = [layout.dynamic[number] for number in chain.blocks]
         self.widths = [block.width for block in blocks]
         channels = [channel for block in blocks for channel in range(block.start, block.start + block.width)]
         states = torch.tensor(chain.states)

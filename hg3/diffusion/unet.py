@@ -45,6 +45,7 @@ class UNet(nn.Module):
     evidence: Tensor
     static_codes: Tensor
     dynamic_codes: Tensor
+    static_blocks: Tensor
 
     def __init__(self, layout: Layout, schedule: Schedule, config: NetworkConfig) -> None:
         super().__init__()
@@ -55,6 +56,8 @@ class UNet(nn.Module):
         self.register_buffer("evidence", evidence(schedule), persistent=False)
         self.register_buffer("static_codes", code_channels(layout.static), persistent=False)
         self.register_buffer("dynamic_codes", code_channels(layout.dynamic), persistent=False)
+        blocks = [number for number, block in enumerate(layout.static) for _ in range(block.width)]
+        self.register_buffer("static_blocks", torch.tensor(blocks, dtype=torch.long), persistent=False)
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
         self.level = nn.Sequential(nn.Linear(n_input, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
         n_positions = length + -length % 2**levels  # those past the end are never read; checkpoints hold them
@@ -66,8 +69,10 @@ class UNet(nn.Module):
         self.ups = nn.ModuleList(TimeUpConv(width) for _ in range(levels))
         self.up_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(levels))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, n_dynamic))
-        self.chains = Chains(layout)
+        self.chains = Chains(layout.chains, layout.dynamic)
         self.trust = _zeroed(nn.Linear(4 * width, n_dynamic)) if layout.chains else None
+        self.static_chains = Chains(layout.static_chains, layout.static)
+        self.static_trust = _zeroed(nn.Linear(4 * width, n_static)) if layout.static_chains else None
         self.leave_static = _pooled_head(width, n_static) if n_static else None
 
     def forward(self, x_static: Tensor, x_dynamic: Tensor, t: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,8 +101,12 @@ class UNet(nn.Module):
             raw_dynamic = raw_dynamic + (1.0 + self.trust(time)[:, :, None]) * self.chains(own)
         if self.leave_static is None:
             return x_static, raw_dynamic
-        raw_static = self.leave_static(torch.cat([pooled, h.mean(dim=1)], dim=1))
-        return raw_static + strength * self.static_codes * x_static, raw_dynamic
+        clean = given[:, self.static_blocks]  # (B, S)
+        own = torch.where(clean, self.evidence[0], strength) * self.static_codes * x_static
+        raw_static = self.leave_static(torch.cat([pooled, h.mean(dim=1)], dim=1)) + own
+        if self.static_trust is not None:
+            raw_static = raw_static + (1.0 + self.static_trust(time)) * self.static_chains(own[:, :, None])[:, :, 0]
+        return raw_static, raw_dynamic
 
 
 class ResidualBlock(nn.Module):

@@ -5,7 +5,7 @@ the other and the combinations of codes that ten patients or more have are few, 
 of the codes: a combination of fewer patients is none that a network is told of. A column by itself has all its codes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,23 +45,29 @@ class _Group:
         )
 
 
-def fit_chains(encoded: Encoded, train: np.ndarray, layout: Layout) -> tuple[Chain, ...]:
-    """Return the chains of the categories that change over time, each in one of them; one of too many codes in none.
+def fit_chains(encoded: Encoded, train: np.ndarray, layout: Layout) -> Layout:
+    """Return the layout with chains of its categories, each in one of them; one of too many codes in none.
+
+    Static categories are such of a single time: they have no transitions, but go together as others do.
 
     Parameters
     ----------
     train : bool, shape (N,): the patients to count.
     """
-    groups = [
-        _alone(number, encoded.x_dynamic[train][:, block.channels], encoded.observed_dynamic[train, number])
-        for number, block in enumerate(layout.dynamic)
-        if has_chain(block)
-    ]
+    static = _chains(encoded.x_static[train, :, None], encoded.observed_static[train, :, None], layout.static)
+    dynamic = _chains(encoded.x_dynamic[train], encoded.observed_dynamic[train], layout.dynamic)
+    return replace(layout, chains=dynamic, static_chains=static)
+
+
+def _chains(x: np.ndarray, observed: np.ndarray, blocks: tuple[Block, ...]) -> tuple[Chain, ...]:
+    """Return the chains of the categories among blocks, from x (N, C, L) and observed (N, blocks, L)."""
+    wanted = [(number, block) for number, block in enumerate(blocks) if has_chain(block)]
+    groups = [_alone(number, x[:, block.channels], observed[:, number]) for number, block in wanted]
     return tuple(_counted(group) for group in _merged(groups))
 
 
 def has_chain(block: Block) -> bool:
-    """Whether a block over time is one of categories, and of few enough to count what follows what."""
+    """Whether a block is one of categories, and of few enough to count what follows what."""
     return block.kind == "category" and block.width <= MOST_STATES
 
 

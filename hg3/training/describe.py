@@ -58,14 +58,17 @@ def layout_of(schema: TableSchema) -> Layout:
     for column in schema.columns:
         blocks = (Block(name, "real" if width == 1 else "category", 0, width) for name, width in _widths(column))
         parts[column.static].extend(blocks)
-    dynamic = chained(parts[False])
-    chains = tuple(_uncounted(n, block.width) for n, block in enumerate(dynamic) if has_chain(block))
-    return Layout(chained(parts[True]), dynamic, schema.length, chains)
+    static, dynamic = chained(parts[True]), chained(parts[False])
+    return Layout(static, dynamic, schema.length, _uncounted(dynamic), _uncounted(static))
 
 
-def _uncounted(number: int, width: int) -> Chain:
-    """Return the chain of one category before anything is counted: a network has as many weights with any."""
-    return Chain((number,), tuple((code,) for code in range(width)), (0,) * width, ((0,) * width,) * width)
+def _uncounted(blocks: tuple[Block, ...]) -> tuple[Chain, ...]:
+    """Return chains of one category each before anything is counted: a network has as many weights with any."""
+    widths = {number: block.width for number, block in enumerate(blocks) if has_chain(block)}
+    return tuple(
+        Chain((number,), tuple((code,) for code in range(width)), (0,) * width, ((0,) * width,) * width)
+        for number, width in widths.items()
+    )
 
 
 def _widths(column: Column) -> list[tuple[str, int]]:

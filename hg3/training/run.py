@@ -173,9 +173,7 @@ def _prepare(
         warn(sentence)
     source, encoded = {"path": place, "sha256": disk.sha256_of(table)}, encode(cohort, encoder)
     if preset.network.kind == "hg3" and preset.privacy is None:  # counts without noise tell of a patient
-        encoder = replace(
-            encoder, layout=replace(encoder.layout, chains=fit_chains(encoded, split.train, encoder.layout))
-        )
+        encoder = replace(encoder, layout=fit_chains(encoded, split.train, encoder.layout))
     return Prepared(Recipe(preset, loaded, encoder), split, source, cohort, encoded)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hg3.diffusion.chain import Chains, chain_messages
-from hg3.layout import Block, Chain, Layout
+from hg3.layout import Block, Chain
 
 BLOCKS = (
     Block("drug", "category", 0, 3),
@@ -22,8 +22,8 @@ TOGETHER = Chain(
 ALONE = Chain((2,), ((0,), (1,)), (7, 3), ((50, 20), (30, 10)))
 
 
-def chains(*of: Chain, length: int = 5) -> Chains:
-    return Chains(Layout((), BLOCKS, length, of))
+def chains(*of: Chain) -> Chains:
+    return Chains(of, BLOCKS)
 
 
 def evidence(length: int, seed: int = 1) -> Tensor:
@@ -140,6 +140,6 @@ def test_a_compiler_takes_the_steps_as_one_operator() -> None:
     seen = evidence(6).exp()[:, :2].permute(2, 0, 1).contiguous()
     first, go = torch.tensor([0.7, 0.3]), torch.rand(2, 2, 2, generator=torch.Generator().manual_seed(3))
     torch.library.opcheck(chain_messages, (seen, first, go), test_utils=("test_schema", "test_faketensor"))
-    graph = torch.fx.experimental.proxy_tensor.make_fx(chains(TOGETHER, ALONE, length=6))(evidence(6))
+    graph = torch.fx.experimental.proxy_tensor.make_fx(chains(TOGETHER, ALONE))(evidence(6))
     asked = [node.target for node in graph.graph.nodes if "chain_messages" in str(node.target)]
     assert len(asked) == 2

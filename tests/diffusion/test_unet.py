@@ -233,6 +233,28 @@ def test_a_fresh_network_trusts_its_chains_and_learns_how_far() -> None:
     torch.testing.assert_close(network(*ask)[1], own)
 
 
+@torch.no_grad()
+def test_static_columns_hear_of_each_other_and_a_given_one_is_certain() -> None:
+    torch.manual_seed(0)
+    blocks = (Block("sex", "category", 0, 2), Block("group", "category", 2, 3), Block("age", "real", 5, 1))
+    together = Chain((0, 1), ((0, 0), (0, 1), (1, 2)), (50, 30, 20), ((0,) * 3,) * 3)
+    network = UNet(Layout(blocks, (), 8, (), (together,)), SCHEDULE, CONFIG).eval()
+    assert network.leave_static is not None and network.static_trust is not None
+    for parameter in network.leave_static.parameters():
+        parameter.zero_()
+    x_static = torch.tensor([[-1.0, 1.0, 0.4, 0.2, 0.1, 0.3]])
+    given, t = torch.zeros(1, 3, dtype=torch.bool), torch.tensor([SCHEDULE.T - 1])
+
+    def said() -> Tensor:
+        return network(x_static, torch.zeros(1, 0, 8), t, given)[0][0, 2:5].softmax(0)
+
+    torch.testing.assert_close(said(), torch.tensor([0.5, 0.3, 0.2]), atol=0.02, rtol=0)  # all is noise: the counts
+    given[0, 0] = True
+    torch.testing.assert_close(said(), torch.tensor([0.0, 0.0, 1.0]), atol=0.05, rtol=0)  # the counts' smoothing
+    network.static_trust.bias.fill_(-1.0)
+    assert said().max() < 0.4
+
+
 def test_a_fresh_network_reads_categories_from_their_own_channels() -> None:
     """The evidence reaches exactly the category channels, static and dynamic, and no real."""
     network = fresh(8)

@@ -1,6 +1,7 @@
 """Which categories are found to go on together, and what is counted of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def encoded(codes: np.ndarray, widths: tuple[int, ...], seen: np.ndarray | None 
 
 def fitted(codes: np.ndarray, widths: tuple[int, ...], seen: np.ndarray | None = None) -> tuple[Chain, ...]:
     made, layout = encoded(codes, widths, seen)
-    return fit_chains(made, np.ones(len(codes), bool), layout)
+    return fit_chains(made, np.ones(len(codes), bool), layout).chains
 
 
 def test_counts_of_one_column() -> None:
@@ -48,7 +49,7 @@ def test_a_gap_is_no_step() -> None:
 def test_only_training_patients_are_counted() -> None:
     codes = np.concatenate([np.zeros((20, 4, 1), int), np.ones((20, 4, 1), int)])
     made, layout = encoded(codes, (2,))
-    (chain,) = fit_chains(made, np.arange(40) < 20, layout)
+    (chain,) = fit_chains(made, np.arange(40) < 20, layout).chains
     assert chain.first == (20, 0) and chain.next == ((60, 0), (0, 0))
 
 
@@ -116,10 +117,25 @@ def test_columns_that_lack_values_in_other_cells_stay_apart() -> None:
     assert len(fitted(np.stack([one, one], axis=2), (2, 2))) == 1
 
 
+def test_static_columns_are_chains_of_a_single_time() -> None:
+    sex, group = RNG(7).integers(2, size=100), RNG(8).integers(3, size=100)
+    codes = np.stack([sex, np.where(sex == 1, 2, group), RNG(9).integers(2, size=100)], axis=1)
+    widths = (2, 3, 2)
+    blocks = chained(Block(f"c{k}", "category", 0, width) for k, width in enumerate(widths))
+    x = np.concatenate([2.0 * np.eye(width)[codes[:, k]] - 1.0 for k, width in enumerate(widths)], axis=1)
+    made = Encoded(x, np.zeros((100, 0, 5)), np.ones((100, 3), bool), np.zeros((100, 0, 5), bool))
+    found = fit_chains(made, np.ones(100, bool), Layout(blocks, (), 5))
+    together, alone = found.static_chains
+    assert found.chains == () and together.blocks == (0, 1) and alone.blocks == (2,)
+    assert together.states == ((0, 0), (0, 1), (0, 2), (1, 2))
+    assert together.first == tuple(int(((codes[:, :2] == state).all(axis=1)).sum()) for state in together.states)
+    assert not any(map(any, together.next))
+
+
 def test_a_layout_comes_back_from_json_with_its_chains() -> None:
     codes = RNG(0).integers(2, size=(50, 4, 1))
     made, layout = encoded(codes, (2,))
-    whole = Layout(layout.static, layout.dynamic, layout.length, fit_chains(made, np.ones(50, bool), layout))
+    whole = replace(fit_chains(made, np.ones(50, bool), layout), static_chains=(Chain((0,), ((0,), (1,)), (3, 4), ()),))
     assert Layout.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
-    older = {key: value for key, value in whole.to_dict().items() if key != "chains"}
+    older = {key: value for key, value in whole.to_dict().items() if not key.endswith("chains")}
     assert Layout.from_dict(older) == layout
