@@ -16,6 +16,10 @@ LATER = "later"  # the run folders keep what is to be tracked, until `hg3 track 
 STORE_FILE = "mlflow.db"
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 ANSWER_S = 5.0
+MOUNTS = Path("/proc/self/mountinfo")
+# Locks that other nodes do not see: of Lustre, of NFS, and of file systems that have no others, or only if set up so.
+OWN_LOCKS = {"localflock", "nolock", "local_lock=all", "local_lock=flock", "local_lock=posix"}
+KINDS_WITH_OWN_LOCKS = {"beegfs", "fuse.sshfs"}
 TAKE_LOCK = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
 
 
@@ -89,8 +93,30 @@ def answers(uri: str) -> bool:
         return False
 
 
+def mount_of(folder: Path, table: Path = MOUNTS) -> tuple[str, set[str]]:
+    """Return kind and options of the mount that `folder` is on; nothing where the system does not tell."""
+    try:
+        lines = [line.split() for line in table.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return "", set()  # no Linux
+    place, found = folder.resolve(), ("", set[str]())
+    deepest = -1
+    for words in lines:
+        point = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), words[4]))
+        if place.is_relative_to(point) and len(point.parts) >= deepest:  # of two on one point the later one is seen
+            after, deepest = words.index("-"), len(point.parts)
+            found = words[after + 1], {*words[5].split(","), *words[after + 3].split(",")}
+    return found
+
+
 def has_locks(folder: Path) -> bool:
-    """Whether a lock in `folder` keeps another process out, without which sqlite loses what two write at once."""
+    """Whether a lock in `folder` keeps another process out, without which sqlite loses what two write at once.
+
+    What another node's process meets cannot be tried here; the mount says whether locks are this node's own.
+    """
+    kind, options = mount_of(folder)
+    if kind in KINDS_WITH_OWN_LOCKS or options & OWN_LOCKS:
+        return False
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".hg3-tmp-lock-") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hg3.cluster import places
-from hg3.cluster.places import answers, checked_uri, choose_store, has_locks, sqlite_path, sqlite_uri
+from hg3.cluster.places import answers, checked_uri, choose_store, has_locks, mount_of, sqlite_path, sqlite_uri
 from hg3.errors import ConfigError
 from tests.cluster.tracked import free_port
 
@@ -60,6 +60,43 @@ def test_without_locks_it_waits_for_a_merge(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(places, "TAKE_LOCK", "pass")  # another process gets what is taken, as on a broken file system
     assert not has_locks(tmp_path)
     assert choose_store("auto", tmp_path) == "later"
+
+
+MOUNTS = r"""
+22 1 0:21 / / rw,relatime - ext4 /dev/vda rw
+23 22 0:31 / /home rw,relatime shared:4 - nfs4 server:/home rw,vers=4.2,local_lock=none
+24 22 0:32 / /scratch rw,noatime - lustre mds@tcp:/one rw,flock
+25 22 0:33 / /fast\040disk rw - lustre mds@tcp:/two rw,localflock
+26 22 0:34 / /old rw - nfs server:/old rw,vers=3,local_lock=all
+27 22 0:35 / /old/new rw - nfs server:/new rw,vers=3,local_lock=none
+28 22 0:36 / /bee rw - beegfs beegfs_nodev rw
+29 22 0:37 / /home rw master:1 - nfs4 server:/other rw,nolock
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "locks"),
+    [
+        ("/tmp", "ext4", True),
+        ("/scratch/me", "lustre", True),
+        ("/scratched", "ext4", True),
+        ("/fast disk/me", "lustre", False),
+        ("/old/runs", "nfs", False),
+        ("/old/new/runs", "nfs", True),
+        ("/bee", "beegfs", False),
+        ("/home/me", "nfs4", False),  # the later one of two on one point
+    ],
+)
+def test_mount_says_whose_locks_they_are(
+    folder: str, kind: str, locks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(MOUNTS.lstrip())
+    found = mount_of(Path(folder), table)
+    assert found[0] == kind
+    monkeypatch.setattr(places, "mount_of", lambda _: found)
+    assert has_locks(tmp_path) == locks
+    assert mount_of(Path(folder), tmp_path / "none") == ("", set())
 
 
 def test_what_was_asked_for_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
