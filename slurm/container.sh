@@ -1,7 +1,7 @@
 #!/bin/sh
 # The one place that spells how a container is built and entered.
 #
-#     slurm/container.sh IMAGE COMMAND...          run COMMAND in IMAGE, with GPUs and SLURM where they are
+#     slurm/container.sh IMAGE COMMAND...          run COMMAND in IMAGE, with GPUs where they are
 #     slurm/container.sh build IMAGE [OPTION...]   build IMAGE from Singularity.def; OPTIONs are those of apptainer build
 set -eu
 
@@ -17,7 +17,10 @@ if [ -z "$tool" ]; then
 fi
 
 if [ "$1" = build ]; then
-    image=$2
+    case $2 in
+        /*) image=$2 ;;
+        *) image=$PWD/$2 ;;
+    esac
     shift 2
     cd "$here/.."
     commit=$(git describe --always --dirty --abbrev=40 --exclude='*')
@@ -29,22 +32,37 @@ fi
 image=$1
 shift
 set -- "$image" "$@"
-# What a job needs to ask SLURM for its requeue: its commands, its configuration, its plugins, and munge's socket.
-for path in /usr/bin/scontrol /usr/bin/sbatch /usr/bin/squeue /usr/bin/sacct /usr/bin/scancel /etc/slurm \
-    /usr/lib64/slurm /usr/lib/x86_64-linux-gnu/slurm-wlm /run/munge; do
-    if [ -e "$path" ]; then
-        set -- --bind "$path" "$@"
-    fi
-done
-for library in /usr/lib64/libmunge.so.2 /usr/lib/x86_64-linux-gnu/libmunge.so.2; do
-    if [ -e "$library" ]; then
-        set -- --bind "$library" "$@"
-    fi
-done
 if [ -e /dev/nvidiactl ]; then
     set -- --nv "$@"
 fi
 if [ -f "$image.sha256" ]; then
     set -- --env "HG3_CONTAINER_DIGEST=sha256:$(cat "$image.sha256")" "$@"
 fi
-exec "$tool" exec "$@"
+if [ -z "${SLURM_JOB_ID:-}" ]; then
+    exec "$tool" exec "$@"
+fi
+
+# A job that a signal has ended to go on later ends with status 144. The image knows nothing of SLURM, nor of the user
+# that SLURM runs as, so the job is put back from out here. SLURM may send its signals to this shell alone.
+"$tool" exec --env HG3_REQUEUED_BY_SHELL=1 "$@" <&0 &
+child=$!
+for name in TERM USR1 USR2; do
+    # shellcheck disable=SC2064  # the names as they are now
+    trap "kill -$name $child 2> /dev/null || true" "$name"
+done
+status=0
+while kill -0 "$child" 2> /dev/null; do # a trap ends the waiting, not the child
+    status=0
+    wait "$child" || status=$?
+done
+if [ "$status" -eq 144 ]; then
+    trap '' TERM # the requeue ends all of the job, scontrol among it, which must end its work first
+    job=$SLURM_JOB_ID
+    if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then
+        job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+    fi
+    until scontrol requeue "$job"; do
+        sleep 5 # SLURM ends this shell when the grace is over
+    done
+fi
+exit "$status"

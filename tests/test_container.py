@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ DEFINITION = ROOT / "Singularity.def"
 pytestmark = pytest.mark.skipif(not DEFINITION.is_file(), reason="the definition comes with a clone only")
 SCRIPTS = ("post", "environment", "test", "runscript")
 FILES = ("slurm/container.sh", "slurm/install.sh")
+BASH = ("slurm/train.sbatch", "slurm/generate.sbatch", "slurm/one-node-up.sh", "slurm/one-node-down.sh")
 NOT_IN_THE_IMAGE = {"runs", "build"}
 
 
@@ -63,17 +65,38 @@ def test_all_of_a_clone_goes_in() -> None:
     assert tracked - {source for source, _ in pairs} <= NOT_IN_THE_IMAGE
 
 
+def shellcheck() -> str | None:
+    return shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
 @pytest.mark.parametrize("name", [*SCRIPTS, *FILES])
 def test_shell_is_sound(name: str) -> None:
     text = script(name) if name in SCRIPTS else (ROOT / name).read_text(encoding="utf-8")
     parsed = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True, check=False)
     assert (parsed.returncode, parsed.stderr) == (0, "")
-    checker = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    checker = shellcheck()
     if checker is None:
         pytest.skip("shellcheck is not installed")
     wanted = [checker, "--shell=sh", "--exclude=SC2154", "-"]  # APPTAINER_LABELS and the like come from the tool
     checked = subprocess.run(wanted, input=text, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("name", BASH)
+def test_bash_is_sound(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    parsed = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
+    assert (parsed.returncode, parsed.stderr) == (0, "")
+    checker = shellcheck()
+    if checker is None:
+        pytest.skip("shellcheck is not installed")
+    checked = subprocess.run([checker, "--shell=bash", "-"], input=text, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_every_script_is_looked_at() -> None:
+    found = {f"slurm/{path.name}" for path in (ROOT / "slurm").iterdir() if path.suffix in (".sh", ".sbatch")}
+    assert found == {*FILES, *BASH}
 
 
 TOOL = """#!/bin/sh
@@ -87,7 +110,8 @@ def tool(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "apptainer").write_text(TOOL)
     (tmp_path / "bin" / "apptainer").chmod(0o755)
-    return {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    own = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
+    return {**own, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
 
 
 def test_entering_passes_words_on_and_names_the_image(tool: dict[str, str], tmp_path: Path) -> None:
@@ -98,6 +122,61 @@ def test_entering_passes_words_on_and_names_the_image(tool: dict[str, str], tmp_
     assert words[0] == "exec" and words[-4:] == [str(image), "python", "-c", "print('a b')"]
     assert words[words.index("--env") + 1] == "HG3_CONTAINER_DIGEST=sha256:" + "ab" * 32
     assert ("--nv" in words) == Path("/dev/nvidiactl").exists()
+
+
+def test_build_leaves_the_image_where_its_path_says(tool: dict[str, str], tmp_path: Path) -> None:
+    """Whatever folder it is called from: the definition is built from the root of the clone."""
+    (tmp_path / "bin" / "apptainer").write_text(TOOL + 'touch "$4"\n')
+    command = ["sh", str(ROOT / "slurm/container.sh"), "build", "hg3.sif"]
+    subprocess.run(command, env=tool, cwd=tmp_path, capture_output=True, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", "hg3.sif", "hg3.sif.sha256"}
+
+
+IN_IMAGE = """#!/bin/bash
+# Stands for the tool, without an image: runs the command with what --env says, as the image's process would.
+shift
+while [ "${1#--}" != "$1" ]; do
+  if [ "$1" = --env ]; then export "$2"; shift; fi
+  shift
+done
+shift
+exec "$@"
+"""
+GO_ON = """import os, signal, sys, time
+caught = []
+signal.signal(signal.SIGUSR2, lambda *_: caught.append(1))
+print("ready", os.environ.get("HG3_REQUEUED_BY_SHELL"), flush=True)
+while not caught:
+    time.sleep(0.01)
+sys.exit(144)
+"""
+
+
+@pytest.mark.parametrize("array", [True, False])
+def test_signal_to_the_shell_alone_puts_a_job_back(tool: dict[str, str], tmp_path: Path, array: bool) -> None:
+    """SLURM is asked outside the image, which knows nothing of it, and again if it refuses."""
+    (tmp_path / "bin" / "apptainer").write_text(IN_IMAGE)
+    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ntest -e {tmp_path}/again\n')
+    (tmp_path / "bin" / "sleep").write_text(f"#!/bin/sh\ntouch {tmp_path}/again\n")
+    for name in ("scontrol", "sleep"):
+        (tmp_path / "bin" / name).chmod(0o755)
+    job = {"SLURM_JOB_ID": "9", **({"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"} if array else {})}
+    command = ["sh", str(ROOT / "slurm/container.sh"), "image.sif", sys.executable, "-c", GO_ON]
+    with subprocess.Popen(command, env={**tool, **job}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline().split() == ["ready", "1"]
+        process.send_signal(signal.SIGUSR2)
+        assert process.wait(60) == 144
+    assert (tmp_path / "asked").read_text().splitlines() == [f"requeue {'7_2' if array else 9}"] * 2
+
+
+def test_job_that_ended_is_not_put_back(tool: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "bin" / "apptainer").write_text(IN_IMAGE)
+    (tmp_path / "bin" / "scontrol").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    for code in (0, 3):
+        command = ["sh", str(ROOT / "slurm/container.sh"), "image.sif", "sh", "-c", f"exit {code}"]
+        assert subprocess.run(command, env={**tool, "SLURM_JOB_ID": "9"}, check=False).returncode == code
+    assert not (tmp_path / "asked").exists()
 
 
 @pytest.mark.parametrize("words", [[], ["image.sif"]])

@@ -13,7 +13,8 @@ from hg3.cluster.records import Record
 from hg3.errors import ClusterError, Hg3Error
 from hg3.training.signals import NUMBERS, Stopped, stop_on_signals
 
-LOCAL_REQUEUE = 144  # the exit status on which submitit's local executor starts a task again
+REQUEUE = 144  # the exit status on which submitit's local executor and slurm/container.sh start a task again
+BY_SHELL = "HG3_REQUEUED_BY_SHELL"  # set by slurm/container.sh, which asks SLURM from outside the image
 STOPPED = 130
 LONGEST_GRACE = 600.0  # seconds
 MOST_IDLE_STARTS = 5
@@ -70,9 +71,11 @@ def _go_on_later(stopped: Stopped) -> None:
     """
     job = slurm.job_id()
     if job is None:
-        sys.exit(LOCAL_REQUEUE if signal.SIGUSR2 in stopped.caught else STOPPED)
+        sys.exit(REQUEUE if signal.SIGUSR2 in stopped.caught else STOPPED)
     until = time.monotonic() + LONGEST_GRACE
     while signal.SIGUSR2 not in stopped.caught and time.monotonic() < until:
         time.sleep(0.2)
+    if os.environ.get(BY_SHELL):
+        sys.exit(REQUEUE)
     slurm.requeue(job, LONGEST_GRACE)
     sys.exit(STOPPED)
