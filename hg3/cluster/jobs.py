@@ -1,11 +1,14 @@
 """The one module that knows submitit: jobs of plain data, started on SLURM or on this machine."""
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import hg3
 from hg3.cluster.profiles import Profile
@@ -37,8 +40,11 @@ def start(
     """
     submitit = _submitit()
     logging.getLogger("submitit").setLevel(logging.WARNING)
+    if cluster == "local":
+        return _start_here(submitit, folder, jobs, profile)
+    options = {"slurm_max_num_timeout": MOST_REQUEUES, "slurm_python": python_of(profile)}
     try:
-        executor = submitit.AutoExecutor(folder, cluster=cluster, **_options(cluster, profile))
+        executor = submitit.AutoExecutor(folder, cluster=cluster, **options)
         executor.update_parameters(**parameters(cluster, name, profile, after))
         if len(jobs) == 1:
             return [str(executor.submit(perform, jobs[0]).job_id)]
@@ -49,24 +55,42 @@ def start(
 
 def parameters(cluster: str, name: str, profile: Profile, after: Sequence[str] = ()) -> dict[str, Any]:
     """Return what submitit is asked for."""
-    asked: dict[str, Any] = {"name": name, "timeout_min": profile.minutes}
-    setup = list(profile.setup) if cluster == "slurm" else []
     if cluster == "local":
-        return asked | {"gpus_per_node": profile.gpus, "local_setup": setup}
-    more = {"requeue": True, **profile.sbatch}
+        return {"timeout_min": profile.minutes, "signal_delay_s": profile.grace_seconds}
+    asked: dict[str, Any] = {"name": name, "timeout_min": profile.minutes}
+    more = {key: value for key, value in {"requeue": True, **profile.sbatch}.items() if value is not False}
     asked |= {"cpus_per_task": profile.cpus, "mem_gb": profile.memory_gb, "slurm_additional_parameters": more}
     asked |= {"slurm_srun_args": [f"--cpus-per-task={profile.cpus}"]}  # srun does not inherit it since SLURM 22.05
     asked |= {"slurm_signal_delay_s": profile.grace_seconds, "slurm_array_parallelism": profile.parallel}
     named = {key: getattr(profile, key) for key in ("partition", "account", "qos", "constraint")}
-    named |= {"setup": setup or None, "dependency": f"afterany:{':'.join(after)}" if after else None}
+    named |= {"setup": list(profile.setup) or None, "dependency": f"afterany:{':'.join(after)}" if after else None}
     asked |= {f"slurm_{key}": value for key, value in named.items() if value is not None}
     return asked | ({"gpus_per_node": profile.gpus} if profile.gpus else {})
 
 
-def _options(cluster: str, profile: Profile) -> dict[str, Any]:
-    if cluster == "local":
-        return {"local_max_num_timeout": MOST_REQUEUES, "local_python": python_of(Profile())}
-    return {"slurm_max_num_timeout": MOST_REQUEUES, "slurm_python": python_of(profile)}
+def _start_here(submitit: Any, folder: Path, jobs: Sequence[Steps], profile: Profile) -> list[str]:
+    """Start a process for each job on this machine; its GPUs go round among them, one each."""
+    gpus, ids = gpus_here(), []
+    for number, job in enumerate(jobs):
+        gpu = gpus[number % len(gpus)] if gpus else ""
+        executor = submitit.LocalExecutor(folder, max_num_timeout=MOST_REQUEUES, python=python_here(profile, gpu))
+        executor.update_parameters(**parameters("local", "", profile))
+        ids.append(str(executor.submit(perform, job).job_id))
+    return ids
+
+
+def gpus_here() -> list[str]:
+    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [str(number) for number in range(torch.cuda.device_count())]
+    return [word.strip() for word in named.split(",") if word.strip()]
+
+
+def python_here(profile: Profile, gpu: str) -> str:
+    """Return the shell words that start Python on this machine, after the lines of setup, with one GPU or none."""
+    lines = (f"export CUDA_VISIBLE_DEVICES={shlex.quote(gpu)}", *profile.setup, 'exec "$@"')
+    return shlex.join(["bash", "-c", "\n".join(lines), "bash"]) + " " + python_of(profile)
 
 
 def python_of(profile: Profile) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hg3.errors import ConfigError
 
 VARIABLE = "HG3_PROFILES"
+SWITCHES = {"true": True, "false": False}  # values of an option of sbatch that takes none: it is given, or left out
 
 
 class Profile(BaseModel):
@@ -80,7 +81,7 @@ def _changed(content: dict[str, Any], changes: dict[str, str]) -> dict[str, Any]
     for key, value in changes.items():
         name, dot, option = key.partition(".")
         if dot and name == "sbatch" and option:
-            changed["sbatch"][option] = value
+            changed["sbatch"][option] = SWITCHES.get(value, value)
         elif key == "setup":
             changed["setup"] = value.splitlines()
         elif key in Profile.model_fields and key != "sbatch":

@@ -1,10 +1,12 @@
 """Profiles are read, changed and refused with what may be given instead."""
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from hg3.cluster.jobs import parameters
+from hg3.cluster.jobs import gpus_here, parameters, python_here
 from hg3.cluster.profiles import Profile, load_profile
 from hg3.errors import ConfigError
 
@@ -50,6 +52,25 @@ def test_refusals(tmp_path: Path, text: str, changes: dict[str, str], sentence: 
 def test_absent_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be read \(FileNotFoundError\); give a TOML file, or unset HG3_PROF"):
         load_profile("x", path=tmp_path / "none.toml")
+
+
+def test_switch_of_sbatch_is_given_or_left_out() -> None:
+    profile = load_profile("cpu", {"sbatch.exclusive": "true", "sbatch.requeue": "false", "sbatch.hint": "true story"})
+    more = parameters("slurm", "name", profile)["slurm_additional_parameters"]
+    assert more == {"exclusive": True, "hint": "true story"}  # which submitit writes as --exclusive, without a value
+
+
+def test_what_this_machine_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = Profile(minutes=30, grace_seconds=7, gpus=2, setup=("export A='x y'", "export B=$A$A"))
+    assert parameters("local", "name", profile) == {"timeout_min": 30, "signal_delay_s": 7}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
+    assert gpus_here() == ["GPU-a", "GPU-b"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus_here() == []
+    words = shlex.split(python_here(profile, "GPU-b"))
+    say = "import os, signal; print(*(os.environ[key] for key in ('A', 'B', 'CUDA_VISIBLE_DEVICES')), os.getpid())"
+    with subprocess.Popen([*words, "-c", say], stdout=subprocess.PIPE, text=True) as process:
+        assert process.communicate()[0].strip() == f"x y x yx y GPU-b {process.pid}"  # no shell keeps signals from it
 
 
 def test_what_submitit_is_asked_for() -> None:
