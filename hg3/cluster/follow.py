@@ -16,6 +16,7 @@ from hg3.errors import Hg3Error, MissingLibraryError
 EVERY_S = 5.0
 LONGEST_WAIT_S = 60.0  # between two attempts on a store that does not answer
 CLOSE_S = 30.0  # at most, for the last of it
+PAUSE_S = 5.0  # the same, of a job that will go on: its grace may be short, and what is left goes with the next start
 Plan = dict[str, Any]
 
 
@@ -71,12 +72,12 @@ class Tracker:
         self.thread.start()
 
     def close(self) -> str | None:
-        """End in half a minute at most; return a sentence if something was not delivered."""
+        """End in half a minute at most, or in seconds if the training will go on; say what was not delivered."""
         if self.thread is not None:
             with suppress(Hg3Error, OSError):  # a full disk has its own sentence, of the training
                 change_record(self.run, status=self.status, ended=now_ms())
             self.ended.set()
-            self.thread.join(CLOSE_S)
+            self.thread.join(PAUSE_S if self.status == "SCHEDULED" else CLOSE_S)
             if self.thread.is_alive():
                 self.problem = "it does not answer"
         return self.problem and (

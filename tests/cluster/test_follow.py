@@ -111,6 +111,19 @@ def test_lost_store_neither_stops_nor_slows(
     assert read_record(tmp_path / "run")["status"] == "FINISHED"
 
 
+def test_job_that_goes_on_later_waits_less_for_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its grace may be shorter than the half minute that the last job of a training gives the store."""
+    monkeypatch.setattr(delivery, "Delivery", Hanging)
+    monkeypatch.setattr(follow, "EVERY_S", 0.01)
+    monkeypatch.setattr(follow, "PAUSE_S", 0.3)
+    run, said = runs.make_run(tmp_path), list[str]()
+    with tracked(run, {"uri": "http://gone", "experiment": "hg3"}, said.append) as tracker:
+        tracker.report({})
+        tracker.status, began = "SCHEDULED", time.monotonic()
+    assert time.monotonic() - began < 5 and "it does not answer" in said[0]
+    assert follow.PAUSE_S < follow.CLOSE_S and read_record(run)["status"] == "SCHEDULED"
+
+
 def test_failure_is_noted_as_one(tmp_path: Path) -> None:
     table = write_cohort(tmp_path)
 
