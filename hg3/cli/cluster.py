@@ -160,7 +160,7 @@ def _submit(out: Path, cluster: str, stages: "tuple[Stage, ...]", dry_run: bool,
     for stage, lines in would_submit(out, cluster, stages):
         for line in lines:
             print(line)
-        for sentence in estimate(stage):
+        for sentence in estimate(stage, out, cluster):
             print(f"  {sentence}")
     print("nothing was submitted")
 

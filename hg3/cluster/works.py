@@ -11,6 +11,7 @@ from hg3.cluster.profiles import Profile
 from hg3.errors import ClusterError
 
 FORMAT = 1
+JOBS = ".jobs"  # behind the name of a result: the folder of what was submitted for it
 CLUSTERS = ("slurm", "local", "debug")
 
 
@@ -54,7 +55,7 @@ class Array:
 def folder_of(out: Path) -> Path:
     """Return where the jobs of a result are kept: beside it, for a release holds nothing else than itself."""
     out = out.absolute()
-    return out.with_name(out.name + ".jobs")
+    return out.with_name(out.name + JOBS)
 
 
 def begin_work(out: Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
