@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -72,7 +73,8 @@ def register(uri: str, name: str, tags: dict[str, str], files: list[Path]) -> st
     """Make the next version of model `name`, with `tags`, and `files` as artifacts; return its number."""
     store = Store(uri)
     client, found = store.client, tags["hg3.checkpoint"]
-    run_id = store.run(f"model {name} {found}", f"model {name}", {}, now_ms())
+    identity = f"model {name} {found} {uuid.uuid4().hex}"  # of a version: the next one has files of its own
+    run_id = store.run(identity, f"model {name}", {}, now_ms())
     for path in files:
         client.log_artifact(run_id, str(path), "model")
     client.set_terminated(run_id, "FINISHED")
