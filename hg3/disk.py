@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from hg3.errors import RunError
 
 TEMPORARY_PREFIX = ".hg3-tmp-"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+SLOWEST_S = 90.0  # that a shared file system takes to show what another node wrote; NFS remembers for up to 60
+LOOK_EVERY_S = 1.0
 
 
 @contextmanager
@@ -191,6 +194,19 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of the file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def appears(is_there: Callable[[], bool], should_stop: Callable[[], bool] = lambda: False) -> bool:
+    """Whether what another node wrote is there, or is within 90 s: a shared file system may show it that late.
+
+    Parameters
+    ----------
+    should_stop : asked between two looks, of which the last one counts then.
+    """
+    end = time.monotonic() + SLOWEST_S
+    while not (found := is_there()) and time.monotonic() < end and not should_stop():
+        time.sleep(LOOK_EVERY_S)
+    return found
 
 
 def remove_temporaries(folder: Path) -> None:

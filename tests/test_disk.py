@@ -246,3 +246,13 @@ def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
     with suppress(KeyError), disk.lock(path, "run folder"):
         raise KeyError
     assert lock_elsewhere(path) == "free"
+
+
+def test_what_another_node_wrote_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(disk, "SLOWEST_S", 60.0)
+    looks = iter([False, False, True])
+    assert disk.appears(lambda: next(looks))
+    assert not disk.appears(lambda: False, lambda: True)  # a signal ends it
+    monkeypatch.setattr(disk, "SLOWEST_S", 0.05)
+    assert not disk.appears(lambda: False)

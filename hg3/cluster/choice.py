@@ -20,14 +20,20 @@ def chosen_run(scored: Sequence[dict[str, str]]) -> Path:
     Raises
     ------
     RunError
-        If a seed has no report yet: a choice that leaves one out would be another one later.
+        If a seed has no report within 90 s: a choice that leaves one out would be another one later.
     """
-    missing = [entry["run"] for entry in scored if not (Path(entry["report"]) / SCORE).is_file()]
-    if missing:
+    if not disk.appears(lambda: not _unscored(scored)):
+        missing = _unscored(scored)
         raise RunError(
-            f"{len(missing)} of {len(scored)} seeds are not scored, {missing[0]} among them; submit what is missing"
+            f"{len(missing)} of {len(scored)} seeds are not scored, {missing[0]} among them, nor did a report appear "
+            f"within {disk.SLOWEST_S:.0f} s; submit what is missing"
         )
     return Path(min(scored, key=lambda entry: score(Path(entry["report"])))["run"])
+
+
+def _unscored(scored: Sequence[dict[str, str]]) -> list[str]:
+    """Return the runs whose report is not there."""
+    return [entry["run"] for entry in scored if not (Path(entry["report"]) / SCORE).is_file()]
 
 
 def score(report: Path) -> tuple[int, float]:

@@ -118,12 +118,19 @@ def score_seed(call: Call, tell: Tell, stop: Stop) -> bool:
     from hg3.release.evaluate import evaluate_release
 
     run, release, out = (Path(call[key]) for key in ("run", "release", "out"))
-    if not is_trained({**call, "out": str(run)}):
-        raise RunError(f"{run} is not trained to its end, so it cannot be scored; submit what is missing")
+    if not disk.appears(lambda: is_trained({**call, "out": str(run)}), stop):
+        return _stopped(stop, f"{run} is not trained to its end, so it cannot be scored")
     release.parent.mkdir(parents=True, exist_ok=True)
     generate(run, release, call["patients"], report=lambda entry: tell(entry["patients"], entry["of"]))
     evaluate_release(release, out, run=run, gates=call["gates"], held="validation")
     return True
+
+
+def _stopped(stop: Stop, problem: str) -> bool:
+    """Return False if a signal ended the wait for another stage's files; raise `problem` if they did not appear."""
+    if stop():
+        return False
+    raise RunError(f"{problem}, nor did that change within {disk.SLOWEST_S:.0f} s; submit what is missing")
 
 
 def is_scored(call: Call) -> bool:
@@ -136,8 +143,8 @@ def judge_release(call: Call, tell: Tell, stop: Stop) -> bool:
     from hg3.release.certify import certify_release
     from hg3.release.evaluate import evaluate_release
 
-    if not is_released({"out": call["release"]}):
-        raise RunError(f"{call['release']} is not complete, so it cannot be judged; submit what is missing")
+    if not disk.appears(lambda: is_released({"out": call["release"]}), stop):
+        return _stopped(stop, f"{call['release']} is not complete, so it cannot be judged")
     run = run_of(call)
     evaluate_release(call["release"], call["out"], run=run, utility=call["utility"], gates=call["gates"])
     if (run / RECORD).is_file():  # before the certificate, after which nobody comes back here

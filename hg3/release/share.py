@@ -1,7 +1,7 @@
 """A release made by many tasks at once, each its share and then whatever nobody else is at."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ def generate_share(
     """Make parts of a release beside other tasks, until none is free; return whether the release is complete.
 
     A part is free while it is neither there nor under another task's lock. Where a file system has no locks, two tasks
-    may make one part at the same time: each writes the same bytes under a name of its own and renames it.
+    may make one part at the same time: each writes the same bytes under a name of its own and renames it. Where one is
+    slow to show what another node wrote, a part that seems free in the end is waited for before it is made.
 
     Parameters
     ----------
@@ -47,19 +48,26 @@ def generate_share(
         if should_stop():
             raise _StopError
 
+    def make_free() -> bool:
+        nonlocal made
+        for part in order(n_parts(making.plan), *task):
+            made += _make_if_free(making, part)
+            report({"patients": made, "of": patients, "kept": made})
+        return complete(making)
+
     making = open_making(run, out, Request(patients, seed, **asked), compile, tell)
     if is_complete(making.release, making.plan):
         return True
     begin(making, mix)
     try:
-        for part in order(n_parts(making.plan), *task):
-            made += _make_if_free(making, part)
-            report({"patients": made, "of": patients, "kept": made})
-        return complete(making)
+        if make_free():
+            return True
+        disk.appears(lambda: not _left_over(making), should_stop)
+        return make_free()
     except _StopError:
         return False
     except FileNotFoundError:  # another task made the last part, completed the release and cleaned up
-        if not is_complete(making.release, making.plan):
+        if not disk.appears(lambda: is_complete(making.release, making.plan), should_stop):
             raise
         return True
 
@@ -80,10 +88,27 @@ def _make_if_free(making: Making, part: int) -> int:
         return 0
     with ExitStack() as held:
         try:
-            held.enter_context(disk.lock(making.notes / f"part-{part:05d}.lock", "release folder"))
+            held.enter_context(_lock(making, part))
         except RunError:  # another task is at it
             return 0
         return make_parts(making, range(part, part + 1))
+
+
+def _left_over(making: Making) -> bool:
+    """Whether nobody is at a part that has no note, which may be another node's and not shown here yet."""
+    return any(_is_free(making, part) for part in range(n_parts(making.plan)) if not making.note(part).exists())
+
+
+def _is_free(making: Making, part: int) -> bool:
+    try:
+        with _lock(making, part):
+            return not making.note(part).exists()
+    except RunError:  # another task is at it
+        return False
+
+
+def _lock(making: Making, part: int) -> AbstractContextManager[None]:
+    return disk.lock(making.notes / f"part-{part:05d}.lock", "release folder")
 
 
 def shares_made(release: Path, tasks: int) -> list[bool]:

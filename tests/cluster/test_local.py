@@ -186,7 +186,7 @@ def test_training_on_several_gpus_is_refused_and_leaves_nothing(tmp_path: Path) 
     assert not folder_of(tmp_path / "runs").exists()
 
 
-def test_pipeline_waits_for_every_score(tmp_path: Path) -> None:
+def test_pipeline_waits_for_every_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hg3.cluster.choice import chosen_run
 
     for seed, (missed, told) in enumerate([(2, 0.5), (1, 0.9), (1, 0.7)]):
@@ -198,11 +198,35 @@ def test_pipeline_waits_for_every_score(tmp_path: Path) -> None:
     scored = [{"run": f"run-{seed}", "report": str(tmp_path / str(seed))} for seed in range(3)]
     assert chosen_run(scored) == Path("run-2")
     (tmp_path / "0" / "metrics.json").unlink()
-    with pytest.raises(RunError, match="1 of 3 seeds are not scored, run-0 among them; submit what is missing"):
+    monkeypatch.setattr(disk, "SLOWEST_S", 0.0)
+    with pytest.raises(RunError, match="1 of 3 seeds are not scored, run-0 among them, nor did a report appear within"):
         chosen_run(scored)
     disk.write_json(tmp_path / "0" / "metrics.json", {"verdicts": [], "seal": "of a better one"})
     with pytest.raises(RunError, match="its seal is not that of its content"):
         chosen_run(scored)
+
+
+@pytest.mark.parametrize("kind", ["score", "judge"])
+def test_stage_waits_for_the_files_of_the_one_before(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared file system may show them late; what never comes is told, and a signal ends the wait."""
+    run = runs.make_run(tmp_path)
+    (stage,) = (stage for stage in pipeline(tmp_path, "0-1") if stage.kind == kind)
+    call = {**stage.calls[0], "run": str(run)}
+    call.pop("choice", None)
+    looks, begun = iter([False, False, True]), RuntimeError("it has begun")
+    monkeypatch.setattr(disk, "LOOK_EVERY_S", 0.0)
+    name = {"score": "is_trained", "judge": "is_released"}[kind]
+    monkeypatch.setattr(f"hg3.cluster.kinds.{name}", lambda _: next(looks, False))
+    monkeypatch.setattr("hg3.cluster.kinds.generate", lambda *_, **__: (_ for _ in ()).throw(begun))
+    monkeypatch.setattr("hg3.release.evaluate.evaluate_release", lambda *_, **__: (_ for _ in ()).throw(begun))
+    with pytest.raises(RuntimeError, match="it has begun"):
+        KINDS[kind].perform(call, lambda *_: None, lambda: False)
+    assert not KINDS[kind].perform(call, lambda *_: None, lambda: True)
+    monkeypatch.setattr(disk, "SLOWEST_S", 0.0)
+    with pytest.raises(RunError, match=r"is not (trained to its end|complete), so .* nor did that change within"):
+        KINDS[kind].perform(call, lambda *_: None, lambda: False)
 
 
 def pipeline(folder: Path, seeds: str, **changes: object) -> tuple[Stage, ...]:

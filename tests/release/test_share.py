@@ -1,6 +1,8 @@
 """Shares of a release: each part once, whoever makes it, and the bytes of a release made by one."""
 
 import multiprocessing
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,36 @@ def test_part_under_another_lock_is_left_to_it(run: Path, whole: dict[str, bytes
     assert shares_made(tmp_path / "r", 5) == [True, True, True, False, True]
     assert generate_share(run, tmp_path / "r", PATIENTS, task=(0, 1), **SIZES)
     assert file_bytes(tmp_path / "r") == whole
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_part_of_another_node_is_waited_for(
+    run: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: bool
+) -> None:
+    """Its owner ends while we make the last part; its note is shown late, or never, as of a killed one."""
+    monkeypatch.setattr(disk, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(disk, "SLOWEST_S", 60.0 if shown else 0.2)
+    notes, part, held = tmp_path / "r" / "incomplete", tmp_path / "r" / "data" / "part-00003.parquet", ExitStack()
+    made = threading.Event()
+
+    def stop() -> bool:
+        return (notes / "part-00003.json").exists()
+
+    assert not generate_share(run, tmp_path / "r", PATIENTS, should_stop=stop, **SIZES)
+    (notes / "part-00003.json").rename(tmp_path / "note")
+    before = part.stat().st_mtime_ns
+
+    def report(entry: dict[str, int]) -> None:
+        if (notes / "part-00004.json").exists() and not made.is_set():
+            made.set()
+            held.close()
+            if shown:
+                threading.Timer(0.5, (tmp_path / "note").rename, [notes / "part-00003.json"]).start()
+
+    held.enter_context(disk.lock(notes / "part-00003.lock", "release folder"))
+    assert generate_share(run, tmp_path / "r", PATIENTS, report=report, **SIZES)
+    assert file_bytes(tmp_path / "r") == whole
+    assert (part.stat().st_mtime_ns == before) == shown
 
 
 def test_signal_in_a_part_leaves_nothing_half(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
