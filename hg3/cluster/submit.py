@@ -98,8 +98,9 @@ def resume(out: str | Path, changes: dict[str, str] | None = None) -> list[Piece
     """
     work = read_work(Path(out))
     if changes:
-        stages = (replace(stage, profile=change_profile(stage.profile, changes)) for stage in work.stages)
-        work = replace(work, stages=tuple(stages))
+        stages = tuple(replace(stage, profile=change_profile(stage.profile, changes)) for stage in work.stages)
+        check_profiles(stages)
+        work = replace(work, stages=stages)
         write_work(work)
     return submit_missing(work, repair=True)
 

@@ -152,6 +152,13 @@ def test_resume_may_ask_for_something_else(tmp_path: Path) -> None:
         resume(tmp_path / "runs", {"minuts": "600"})
 
 
+def test_resume_refuses_what_submit_refuses(tmp_path: Path) -> None:
+    submit(tmp_path / "runs", "debug", (stage_of(tmp_path, [0], 3),))
+    with pytest.raises(ConfigError, match="asks for 4 GPUs and a training that is submitted uses one"):
+        resume(tmp_path / "runs", {"gpus": "4"})
+    assert read_work(tmp_path / "runs").stages[0].profile == Profile(parallel=1)
+
+
 def test_array_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hg3.cluster.slurm.largest_array", lambda: 8)
     monkeypatch.setattr("hg3.cluster.slurm.tasks", lambda names: {})
