@@ -15,7 +15,7 @@ from hg3.config import parse_preset
 from hg3.errors import RunError
 from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.share import generate_share, shares_made
-from hg3.release.writer import generate
+from hg3.release.writer import PLAN, generate
 from hg3.training.checkpoint import checkpoints
 from hg3.training.run import train
 
@@ -108,9 +108,14 @@ def run_of(call: Call) -> Path:
 
 
 def is_released(call: Call) -> bool:
-    """Whether the release is complete."""
+    """Whether the release is complete, and nothing of its making is left."""
+    return is_whole(call) and not (Path(call["out"]) / INCOMPLETE).exists()
+
+
+def is_whole(call: Call) -> bool:
+    """Whether the release is complete, be it that whoever completed it, or was to repair it, was killed at it."""
     out = Path(call["out"])
-    return (out / SUMS).is_file() and not (out / INCOMPLETE).exists()
+    return (out / SUMS).is_file() and not (out / INCOMPLETE / PLAN).exists()
 
 
 def score_seed(call: Call, tell: Tell, stop: Stop) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hg3 import disk
 from hg3.cluster import slurm
-from hg3.cluster.kinds import is_released
+from hg3.cluster.kinds import is_whole
 from hg3.cluster.profiles import change_profile
 from hg3.cluster.state import Piece, local_processes, pieces
 from hg3.cluster.tasks import perform
@@ -118,7 +118,7 @@ def submit_missing(work: Work, repair: bool = False) -> list[Piece]:
     """Submit what is missing of a work, with `repair` what is damaged of a complete release too; return that."""
     with disk.lock(work.folder / ".lock", "--out"):
         for stage in work.stages if repair else ():
-            if stage.kind == "generate" and is_released(stage.calls[0]):
+            if stage.kind == "generate" and is_whole(stage.calls[0]):
                 reopen_damaged(Path(stage.calls[0]["out"]))
         found = pieces(work)
         missing = [piece for piece in found if piece.state in ("lost", "failed")]

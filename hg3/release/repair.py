@@ -1,10 +1,12 @@
 """A complete release that lost a part, or holds a damaged one, becomes a release in the making that lacks it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from hg3 import disk
-from hg3.release.manifest import INCOMPLETE, read_manifest
+from hg3.errors import RunError
+from hg3.release.manifest import INCOMPLETE, SUMS, read_manifest
 from hg3.release.writer import PLAN
 
 OF_WHOLE = {"mixed", "rows", "guardrail", "parts"}  # what a manifest holds beside the plan
@@ -20,19 +22,38 @@ def reopen_damaged(release: Path) -> list[str]:
     ReleaseError
         If the folder is no complete release, or its manifest is damaged itself.
     """
+    if (
+        all((release / name).is_file() for name in (SUMS, "manifest.json"))
+        and not (release / INCOMPLETE / PLAN).exists()
+    ):
+        shutil.rmtree(release / INCOMPLETE, ignore_errors=True)  # of a call that was killed before it had a plan
     manifest = read_manifest(release)
     damaged = [entry["file"] for entry in manifest["parts"] if not _is_whole(release, entry)]
     if damaged:
-        notes = release / INCOMPLETE
-        notes.mkdir()
-        for entry in manifest["parts"]:
-            if entry["file"] not in damaged:
-                disk.write_json(notes / f"{Path(entry['file']).stem}.json", {**entry, "seconds": 0.0})
-        for number, other in enumerate(manifest["mixed"]):
-            disk.write_json(notes / f"mixed-{number:03d}.json", other)
-        plan = {key: value for key, value in manifest.items() if key not in OF_WHOLE}
-        disk.write_json(notes / PLAN, plan)  # last: without it, a kill leaves the release as it was
+        _open(release, manifest, {entry["file"]: entry for entry in manifest["parts"] if entry["file"] not in damaged})
     return damaged
+
+
+def _open(release: Path, manifest: dict[str, Any], whole: dict[str, dict[str, Any]]) -> None:
+    """Make the notes of a release in the making that has the parts `whole`."""
+    notes, per_patient = release / INCOMPLETE, _seconds_a_patient(release, manifest)
+    notes.mkdir()
+    for name, entry in whole.items():
+        seconds = round(per_patient * entry["patients"], 3)
+        disk.write_json(notes / f"{Path(name).stem}.json", {**entry, "seconds": seconds})
+    for number, other in enumerate(manifest["mixed"]):
+        disk.write_json(notes / f"mixed-{number:03d}.json", other)
+    plan = {key: value for key, value in manifest.items() if key not in OF_WHOLE}
+    disk.write_json(notes / PLAN, plan)  # last: without it, a kill leaves the release as it was
+
+
+def _seconds_a_patient(release: Path, manifest: dict[str, Any]) -> float:
+    """Return how long a patient took when the release was made, so that the whole is told rightly in the end."""
+    try:
+        noted = disk.read_json(release / "provenance.json", "a release of hg3")["sampling_seconds"]
+        return float(noted) / max(manifest["patients"], 1)
+    except (RunError, KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def _is_whole(release: Path, entry: dict[str, Any]) -> bool:
