@@ -70,7 +70,7 @@ def test_machine_without_gpus_does_not_time_what_gpus_do(
 
 
 def test_kind_of_device() -> None:
-    asked = [{"gres": "gpu:a100:1"}, {"gpus-per-task": 1}, {"reservation": "night"}]
+    asked: list[dict[str, str | int | bool]] = [{"gres": "gpu:a100:1"}, {"gpus-per-task": 1}, {"reservation": "night"}]
     assert [device_type(Profile(sbatch=options)) for options in asked] == ["cuda", "cuda", "cpu"]
     assert (device_type(GPU), device_type(CPU)) == ("cuda", "cpu")
 
