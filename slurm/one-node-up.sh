@@ -10,7 +10,7 @@
 #   HG3_SLURM_DIR    where all of it lives: configuration, logs, database (/tmp/hg3-slurm)
 #   HG3_SLURM_CPUS   CPUs that the node offers (8; jobs of a test are small, and more than one core is not needed)
 #   HG3_SLURM_ARRAY  MaxArraySize (8, so that splitting an array is seen)
-#   HG3_SLURM_PORT   first of three ports on loopback (6817)
+#   HG3_SLURM_PORT   first of three ports (6817)
 #
 # Nothing is started by systemd and nothing outside HG3_SLURM_DIR is written, but for this node's own name in
 # /etc/hosts where it is unknown. Partitions: main, and high, whose jobs push those of main out (requeue, 10 s grace).
@@ -89,12 +89,17 @@ start_database() { # without accounting, sacct is disabled, and nobody learns ho
 }
 
 write_configuration() {
-  local memory
+  local memory listening=
+  # all listen on the address that the node's name means alone; where it means another than this, they would not meet
+  if [ "$(getent ahostsv4 "$node" | awk '{ print $1; exit }')" = 127.0.0.1 ]; then
+    listening=CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+  fi
   memory=$(awk '/MemTotal/ { print int($2 / 1024 * 0.9) }' /proc/meminfo)
   cat > "$home/slurmdbd.conf" << END
 AuthType=auth/munge
 AuthInfo=socket=$home/munge/socket
 DbdHost=localhost
+$listening
 DbdPort=$((port + 2))
 SlurmUser=root
 LogFile=$home/log/slurmdbd.log
@@ -128,6 +133,7 @@ TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
+$listening
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 DefMemPerCPU=100
