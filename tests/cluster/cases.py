@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hg3.cluster.profiles import Profile, load_profile
+from hg3.cluster.records import read_record
 from hg3.cluster.state import Piece, pieces
 from hg3.cluster.verbs import training_stage
 from hg3.cluster.works import Stage, Work
@@ -79,8 +80,24 @@ def all_done(work: Work, seconds: float = PATIENCE) -> None:
 
 def starts(work: Work) -> int:
     """Return how often the jobs of a work were started, requeues included."""
+    return sum(starts_of_each(work))
+
+
+def starts_of_each(work: Work) -> list[int]:
+    """Return how often each task of a work was started; a requeue adds to the log of its task."""
     logs = work.folder.glob("submission-*/*/*_log.out")
-    return sum(log.read_text(encoding="utf-8").count("Loading pickle") for log in logs)
+    return [log.read_text(encoding="utf-8").count("Loading pickle") for log in logs]
+
+
+def ended(work: Work) -> bool:
+    """Whether every job of a work has noted that it is done, which comes after all that it does."""
+    records = [work.record(stage, index) for stage in work.stages for index in range(len(stage.calls))]
+    return all(read_record(path).get("state") == "done" for path in records)
+
+
+def preempt() -> None:
+    """Push everything out of the node for a second."""
+    sbatch("-p", "high", "--exclusive", "--mem=0", "-o", "/dev/null", "--wrap", "sleep 1")
 
 
 def sbatch(*arguments: object) -> str:

@@ -1,5 +1,6 @@
 """Trainings on a real SLURM: whatever happens to them, the weights are those of a training that nothing happened to."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -8,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from hg3.cluster.places import sqlite_uri
+from hg3.cluster.record import read_record as read_tracking
 from hg3.cluster.state import pieces
 from hg3.cluster.submit import cancel, resume, submit
+from hg3.cluster.verbs import tracked_stages
 from hg3.cluster.works import Work, read_arrays, submissions
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.write import write_table
@@ -17,16 +21,20 @@ from hg3.training.checkpoint import checkpoints
 from tests.cluster.cases import (
     PATIENTS,
     all_done,
+    ended,
     is_over,
+    preempt,
     sbatch,
     settled,
     starts,
+    starts_of_each,
     states,
     trainings,
     undisturbed,
     until,
     weights,
 )
+from tests.cluster.tracked import expected, found
 
 pytestmark = pytest.mark.cluster
 SECONDS_OF_TRAINING = 70  # of which the time limit leaves some 55, or less where Python is slow to start
@@ -57,11 +65,63 @@ def test_preempted_seeds_end_with_the_same_weights(slurm: Path, limited: object,
     work = submit(tmp_path / "runs", "slurm", (trainings(table, tmp_path / "runs", range(4), 80),))
     runs = [tmp_path / "runs" / f"seed-{seed}" for seed in range(4)]
     until("each seed has a checkpoint", lambda: all(checkpoints(run) for run in runs))
-    sbatch("-p", "high", "--exclusive", "--mem=0", "-o", "/dev/null", "--wrap", "sleep 1")
+    preempt()
     all_done(work)
-    assert starts(work) > 4
+    assert min(starts_of_each(work)) >= 2 and len(starts_of_each(work)) == 4
     for seed, run in enumerate(runs):
         assert weights(run) == undisturbed(table, tmp_path / f"whole-{seed}", seed, 80), seed
+
+
+def test_tracked_training_goes_on_in_its_mlflow_run(slurm: Path, table: Path, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    uri = sqlite_uri(tmp_path / "mlflow.db")
+    stages = tracked_stages((trainings(table, tmp_path / "runs", [0], 200),), uri, "requeued")
+    work = submit(tmp_path / "runs", "slurm", stages)
+    run = tmp_path / "runs" / "seed-0"
+    until("the store has a number", lambda: (run / "tracking.json").is_file() and uri in read_tracking(run)["runs"])
+    mlflow_run = read_tracking(run)["runs"][uri]
+    (array,) = read_arrays(submissions(work)[0])
+    subprocess.run(["scancel", "--signal=USR2", f"--name={array.name}"], check=True)
+    until("the job has ended for good", lambda: ended(work))
+    assert starts(work) == 2
+    client, noted = mlflow.MlflowClient(uri), read_tracking(run)
+    assert noted["runs"] == {uri: mlflow_run} and noted["jobs"] == [array.ids[0]]
+    told = client.search_runs([client.get_experiment_by_name("hg3").experiment_id])
+    assert sorted((one.info.run_name, one.info.status) for one in told) == [
+        ("requeued", "FINISHED"),
+        ("seed 0", "FINISHED"),
+    ]
+    assert found(run, uri) == expected(run) and max(step for _, step, _ in expected(run)) == 200
+
+
+STAND_IN = """#!/bin/bash
+# Instead of a container's tool: runs the command here, with what --env says.
+shift
+while [ "${1#--}" != "$1" ]; do
+  if [ "$1" = --env ]; then export "$2"; shift; fi
+  shift
+done
+shift
+exec "$@"
+"""
+
+
+def test_job_in_a_container_is_put_back_from_outside(
+    slurm: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "bin" / "apptainer"
+    tool.parent.mkdir()
+    tool.write_text(STAND_IN, encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    work = submit(tmp_path / "runs", "slurm", (trainings(table, tmp_path / "runs", [0], 60, container="no-image"),))
+    run = tmp_path / "runs" / "seed-0"
+    until("a checkpoint", lambda: checkpoints(run))
+    (array,) = read_arrays(submissions(work)[0])
+    subprocess.run(["scancel", "--signal=USR2", f"--name={array.name}"], check=True)
+    all_done(work)
+    assert starts(work) == 2
+    assert weights(run) == undisturbed(table, tmp_path / "whole", 0, 60)
 
 
 def test_cancelled_training_keeps_its_last_step_and_goes_on(slurm: Path, table: Path, tmp_path: Path) -> None:
