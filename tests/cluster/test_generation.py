@@ -22,7 +22,19 @@ from hg3.release.writer import generate
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.write import write_table
 from hg3.training.run import train
-from tests.cluster.cases import CHANGES, PATIENTS, SCHEMA, all_done, is_over, profile, sbatch, settled, until
+from tests.cluster.cases import (
+    CHANGES,
+    PATIENTS,
+    SCHEMA,
+    all_done,
+    is_over,
+    preempt,
+    profile,
+    sbatch,
+    settled,
+    starts_of_each,
+    until,
+)
 from tests.runs import file_bytes
 
 pytestmark = pytest.mark.cluster
@@ -48,6 +60,12 @@ def whole(run: Path, out: Path, patients: int) -> dict[str, bytes]:
     return file_bytes(out)
 
 
+@pytest.fixture(scope="module")
+def large(run: Path) -> dict[str, bytes]:
+    """A release that nothing happened to."""
+    return whole(run, run.parent / "large", RELEASED)
+
+
 def killed(work: Work, dead: set[int], chance: random.Random) -> int:
     """Kill each task that is at work with a probability of one half; return how many that were."""
     before = len(dead)
@@ -71,7 +89,7 @@ def harm(release: Path) -> bool:
     return True
 
 
-def test_kills_and_damage_leave_no_trace(slurm: Path, run: Path, tmp_path: Path) -> None:
+def test_kills_and_damage_leave_no_trace(slurm: Path, run: Path, large: dict[str, bytes], tmp_path: Path) -> None:
     out, chance = tmp_path / "release", random.Random(0)
     work = submit(out, "slurm", (stage_of(run, out, RELEASED, TASKS),))
     assert [len(array.jobs) for array in read_arrays(submissions(work)[0])] == [8, 4]  # MaxArraySize is 8
@@ -89,7 +107,21 @@ def test_kills_and_damage_leave_no_trace(slurm: Path, run: Path, tmp_path: Path)
     until("two parts to harm", lambda: harmed or harm(out), every=0.1)
     while any(piece.state != "done" for piece in settled(work)):
         resume(out)
-    assert file_bytes(out) == whole(run, tmp_path / "whole", RELEASED)
+    assert file_bytes(out) == large
+    verify_release(out)
+
+
+def test_signals_and_preemption_leave_no_trace(slurm: Path, run: Path, large: dict[str, bytes], tmp_path: Path) -> None:
+    """USR2 to one task, as before a time limit, and a job that needs the whole node, from the others too."""
+    out = tmp_path / "release"
+    work = submit(out, "slurm", (stage_of(run, out, RELEASED, 3),))
+    (array,) = read_arrays(submissions(work)[0])
+    until("parts are made", lambda: (made := parts_made(out)) and len(made[0]) > 2)
+    subprocess.run(["scancel", "--signal=USR2", f"{array.ids[0]}"], check=True)
+    preempt()
+    all_done(work)
+    assert starts_of_each(work) == [2, 2, 2] and len(submissions(work)) == 1
+    assert file_bytes(out) == large
     verify_release(out)
 
 
@@ -109,7 +141,7 @@ def test_submitter_is_killed(slurm: Path, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "release"
     submitter = subprocess.Popen([sys.executable, "-c", SUBMIT, str(run), str(out)])
     begun = tmp_path / "release.jobs" / "submission-0001"
-    until("an array is noted", lambda: list(begun.glob("hg3-*")), every=0.01)
+    until("an array is submitted", lambda: (arrays := read_arrays(begun)) and arrays[0].ids, every=0.01)
     submitter.kill()
     submitter.wait()
     work = read_work(out)
