@@ -11,6 +11,7 @@ from hg3.evaluation.fidelity.detection import detection_measures
 from hg3.evaluation.fidelity.health_gym import health_gym_measures
 from hg3.evaluation.fidelity.marginals import marginal_measures
 from hg3.evaluation.fidelity.pairs import pair_measures
+from hg3.evaluation.fidelity.subgroups import subgroup_measures
 from hg3.evaluation.fidelity.temporal import temporal_measures
 from hg3.evaluation.fidelity.trends import trend_measures
 from hg3.evaluation.gates import Gates, judge
@@ -43,6 +44,7 @@ def _seeded(measures: Callable[[Parts[Panel], Draws, int], list[Measured]]) -> C
 STEPS = (
     Step("columns", "fidelity", _unseeded(marginal_measures)),
     Step("columns together", "fidelity", _unseeded(pair_measures)),
+    Step("subgroups", "fidelity", subgroup_measures),
     Step("as Health Gym measures", "fidelity", _unseeded(health_gym_measures)),
     Step("detection", "fidelity", _seeded(detection_measures)),
     Step("course", "time", _unseeded(temporal_measures)),

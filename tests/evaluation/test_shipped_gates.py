@@ -9,6 +9,7 @@ import pytest
 from hg3.evaluation.draws import Measured, Parts, make_draws
 from hg3.evaluation.fidelity.health_gym import health_gym_measures
 from hg3.evaluation.fidelity.marginals import marginal_measures
+from hg3.evaluation.fidelity.subgroups import subgroup_measures
 from hg3.evaluation.fidelity.temporal import temporal_measures
 from hg3.evaluation.gates import judge, load_gates
 from hg3.evaluation.panel import Panel
@@ -45,7 +46,11 @@ def without_code(panel: Panel) -> Panel:
     return replace(panel, values=values)
 
 
-SECTIONS = (marginal_measures, health_gym_measures, temporal_measures)
+def subgroups(panels: Parts[Panel], draws: Parts[np.ndarray]) -> list[Measured]:
+    return subgroup_measures(panels, draws)[0]
+
+
+SECTIONS = (marginal_measures, subgroups, health_gym_measures, temporal_measures)
 
 
 def test_a_release_of_the_same_distribution_passes() -> None:
@@ -55,7 +60,7 @@ def test_a_release_of_the_same_distribution_passes() -> None:
 @pytest.mark.parametrize(
     ("change", "noticed"),
     [
-        (without_group, {"no code lost", "no subgroup lost", "shares of each category"}),
+        (without_group, {"no code lost", "no subgroup lost", "shares of subgroups", "shares of each category"}),
         (without_code, {"no code lost", "shares of each category"}),
     ],
 )

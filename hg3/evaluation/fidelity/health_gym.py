@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hg3.evaluation.draws import Draws, Measured, Parts, measure
+from hg3.evaluation.fidelity.subgroups import subgroup_of
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.summaries import (
     FEWEST_TIMES,
@@ -143,10 +144,4 @@ def _fisher_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _in_subgroups(panels: Parts[Panel], columns: tuple[Column, ...]) -> Parts[Events]:
     """Return every patient as one event, whose kind is the subgroup; having no code is a code of its own."""
-    return ranked(panels.each(lambda panel: _subgroup(panel, columns)[:, None].astype(float)))
-
-
-def _subgroup(panel: Panel, columns: tuple[Column, ...]) -> np.ndarray:
-    """Return the number of each patient's cell of the joint table, the last column's code running fastest, (N,)."""
-    codes = [np.nan_to_num(panel.values[c.name][:, 0], nan=panel.n_codes(c)).astype(np.int64) for c in columns]
-    return np.ravel_multi_index(codes, [panel.n_codes(column) + 1 for column in columns])
+    return ranked(panels.each(lambda panel: subgroup_of(panel, columns)[:, None].astype(float)))

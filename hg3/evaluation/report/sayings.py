@@ -41,6 +41,8 @@ DISCLOSED = "An attacker finds {score} of training patients and learns something
 SINGLED = "An attacker singles out a patient in {score} of attempts, against {ceiling} by chance."
 SUBGROUPS = "The table of subgroups is {score} away from that of real patients, against {ceiling} between real groups."
 
+COVERED = "The release has {score} of the subgroups of real patients, against {ceiling} of as many real patients."
+
 
 def _factor(log_ratio: float) -> str:
     return short(float(np.exp(log_ratio)))
@@ -70,6 +72,7 @@ SAYINGS = {
     "disclosure risk": Saying(DISCLOSED),
     "singling out": Saying(SINGLED),
     "mode collapse": Saying(SUBGROUPS),
+    "subgroup coverage": Saying(COVERED),
 }
 
 

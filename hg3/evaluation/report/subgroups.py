@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 
 from hg3.evaluation.draws import Parts
+from hg3.evaluation.fidelity.subgroups import codes_of, wanted_subgroups
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.report.figure import Figure, Group, file_name
 from hg3.evaluation.report.patients import TOO_FEW, code_names
@@ -40,6 +41,22 @@ def subgroup_figure(panels: Parts[Panel]) -> Figure | None:
         (Group((picture,)),),
         (note,) if few else (),
         "flow",
+    )
+
+
+def lost_subgroups(panels: Parts[Panel]) -> str | None:
+    """Return how many subgroups the release lacks and which is the largest, of at least ten real patients; or None."""
+    found, columns = wanted_subgroups(panels), panels.holdout.schema.known_subgroups()
+    lost = np.flatnonzero(found.made == 0)
+    if not len(lost):
+        return None
+    largest = lost[np.argmax(found.real[lost])]
+    codes = codes_of(found.cell[largest], panels.holdout, columns)
+    named = [[*code_names(panels, column), "no value"][code] for column, code in zip(columns, codes, strict=True)]
+    share = percent(found.real[largest] / found.n_real)
+    return (
+        f"{len(lost)} of {len(found.cell)} subgroups {'is' if len(lost) == 1 else 'are'} not in the release, the "
+        f"largest {' · '.join(named)}: {share} of real patients, against none of the synthetic ones."
     )
 
 

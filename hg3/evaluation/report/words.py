@@ -6,6 +6,7 @@ import numpy as np
 
 from hg3.evaluation.draws import Measured, Parts
 from hg3.evaluation.fidelity.pairs import column_pairs
+from hg3.evaluation.fidelity.subgroups import COVERAGE
 from hg3.evaluation.fidelity.trends import slopes_of
 from hg3.evaluation.panel import Panel, rows_first
 from hg3.evaluation.report.associations import Association, association_of
@@ -14,6 +15,7 @@ from hg3.evaluation.report.memory import autocorrelations
 from hg3.evaluation.report.patients import cells, code_names, long_name
 from hg3.evaluation.report.sayings import saying
 from hg3.evaluation.report.scales import percent, short, two_decimals
+from hg3.evaluation.report.subgroups import lost_subgroups
 from hg3.evaluation.report.transitions import transition_shares
 from hg3.evaluation.summaries import correlation, lag_moments
 from hg3.evaluation.suppression import FEWEST_PATIENTS, kept_counts, shown_range
@@ -252,6 +254,7 @@ SENTENCES: dict[str, Callable[[Parts[Panel], list[Column], Measured], Told]] = {
     "autocorrelation": _memory,
     "association": _association,
     "joint table": _joint,
+    COVERAGE: lambda panels, _, __: lost_subgroups(panels),
     "record length": _length,
     "gap share": _gaps,
     "slope signs": _slopes,
