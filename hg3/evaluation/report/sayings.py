@@ -39,6 +39,7 @@ NEAR = "{score} of synthetic records lie as near to a training patient as the ne
 CLOSER = "{score} of synthetic records lie closer to training than to held-out patients, against {ceiling}."
 DISCLOSED = "An attacker finds {score} of training patients and learns something new, against {ceiling} of others."
 SINGLED = "An attacker singles out a patient in {score} of attempts, against {ceiling} by chance."
+SINGLED_RARE = SINGLED.replace("a patient", "a patient of a rare subgroup")
 SUBGROUPS = "The table of subgroups is {score} away from that of real patients, against {ceiling} between real groups."
 
 COVERED = "The release has {score} of the subgroups of real patients, against {ceiling} of as many real patients."
@@ -71,6 +72,7 @@ SAYINGS = {
     "share closer to training": Saying(CLOSER),
     "disclosure risk": Saying(DISCLOSED),
     "singling out": Saying(SINGLED),
+    "singling out, rare subgroups": Saying(SINGLED_RARE),
     "mode collapse": Saying(SUBGROUPS),
     "subgroup coverage": Saying(COVERED),
 }
@@ -79,7 +81,7 @@ SAYINGS = {
 def saying(measured: Measured, subject: str) -> str | None:
     """Return the sentence of a measure, its subject called `subject`; None of one that has none."""
     family, _, variant = measured.name.partition(", ")
-    found = SAYINGS.get(family)
+    found = SAYINGS.get(measured.name, SAYINGS.get(family))
     if found is None:
         return None
     numbers = {key: found.written(float(np.mean(getattr(measured, key)))) for key in ("score", "ceiling")}
