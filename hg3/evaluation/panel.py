@@ -54,6 +54,12 @@ def panel_of(cohort: Cohort) -> Panel:
     return Panel(cohort.schema, cells.values, cells.has_row, cohort.categories)
 
 
+def some_patients(panel: Panel, patients: np.ndarray | slice) -> Panel:
+    """Return some of the patients of a panel, by position or mask."""
+    values = {name: value[patients] for name, value in panel.values.items()}
+    return replace(panel, values=values, has_row=panel.has_row[patients])
+
+
 def rows_first(panel: Panel) -> Panel:
     """Return the panel with each patient's rows moved to the front, so that neighbours are consecutive rows."""
     order = np.argsort(~panel.has_row, axis=1, kind="stable")

@@ -7,6 +7,7 @@ import numpy as np
 from hg3.evaluation.draws import Draws, Measured, Parts, resamples
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.privacy.distances import Points, distances, nearest
+from hg3.evaluation.privacy.search import Near
 
 MOST_IN_A_DRAW = 1_000  # patients of each part, so that 50 draws take seconds
 NEAR = 0.01  # of hold-out patients are this near to a training patient
@@ -36,12 +37,18 @@ def _prints(panel: Panel) -> list[bytes]:
     return [hashlib.blake2b(b"".join(cell[k].tobytes() for cell in cells)).digest() for k in range(panel.n_patients)]
 
 
-def near_measures(points: Parts[Points], draws: Draws) -> list[Measured]:
-    """Return the share of synthetic records as near to a training patient as 1% of hold-out patients are, or nearer."""
-    near = [nearest(part, points.train)[:, 0] for part in (points.made, points.holdout)]
-    threshold = np.quantile(near[1], NEAR, method="lower")
-    weights = draws.made, draws.holdout
-    score, ceiling = (w @ (part <= threshold) / w.sum(axis=1) for w, part in zip(weights, near, strict=True))
+def near_measures(points: Parts[Points], near: Near, of_made: np.ndarray, of_holdout: np.ndarray) -> list[Measured]:
+    """Return the share of synthetic records as near to a training patient as 1% of hold-out patients are, or nearer.
+
+    Parameters
+    ----------
+    near : of which `made` tells how near every synthetic record lies, whether `points` holds it or not.
+    of_made, of_holdout : how often each synthetic record and hold-out patient counts, draw by draw, (draws, N).
+    """
+    apart = nearest(points.holdout, points.train)[:, 0]
+    threshold = np.quantile(apart, NEAR, method="lower")
+    sides = ((of_made, near.made), (of_holdout, apart))
+    score, ceiling = (weights @ (part <= threshold) / weights.sum(axis=1) for weights, part in sides)
     return [Measured("near copies", "", score, ceiling)]
 
 

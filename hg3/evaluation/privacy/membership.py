@@ -13,6 +13,7 @@ import pandas as pd
 
 from hg3.evaluation.draws import N_DRAWS, Measured, Parts, resamples
 from hg3.evaluation.privacy.distances import Points, nearest
+from hg3.evaluation.privacy.search import Near
 
 ATTACKS = ("distance", "density")
 RATES = {"1%": 0.01, "0.1%": 0.001}  # of false positives
@@ -34,7 +35,7 @@ class Scores:
 Half = dict[str, Scores]  # by attack
 
 
-def membership_measures(points: Parts[Points], seed: int = 0) -> tuple[list[Measured], pd.DataFrame, list[str]]:
+def membership_measures(points: Parts[Points], seed: int, near: Near) -> tuple[list[Measured], pd.DataFrame, list[str]]:
     """Return each attack's AUC and true positive rates, its curve (attack, false_positive, true_positive), remarks.
 
     The distance attack takes those for members that lie near a synthetic record. The density attack (van Breugel et
@@ -42,6 +43,10 @@ def membership_measures(points: Parts[Points], seed: int = 0) -> tuple[list[Meas
     the 10 nearest reference patients less that to the nearest synthetic record. A density's estimate by the nearest
     neighbour falls with its distance alone; one synthetic record is enough to find its original, where a kernel or
     more neighbours blur it. Uncertainty: 50 resamples of members and others; what is shown is the mean of the halves.
+
+    Parameters
+    ----------
+    near : of which `train` and `holdout` tell how near the nearest of all synthetic records lies.
     """
     n_members, n_holdout = len(points.train), len(points.holdout)
     if n_holdout < FEWEST_HOLDOUT:
@@ -50,7 +55,7 @@ def membership_measures(points: Parts[Points], seed: int = 0) -> tuple[list[Meas
         )
         return _not_estimable(), _curves([]), [remark]
     halves = np.array_split(np.random.default_rng([seed, n_holdout]).permutation(n_holdout), 2)
-    of_release, by_chance = _attacked(points, halves)
+    of_release, by_chance = _attacked(points, halves, near)
     weights = resamples(n_members, seed), [resamples(len(half), seed + k) for k, half in enumerate(halves)]
     score, ceiling = (_summary(scores, *weights) for scores in (of_release, by_chance))
     measures = [Measured(name, "", score[name], ceiling[name]) for name in score]
@@ -76,10 +81,10 @@ def _estimable(rate: float, n_members: int, n_others: int) -> bool:
     return rate * n_members >= FEWEST_HITS and rate * n_others >= 1
 
 
-def _attacked(points: Parts[Points], halves: Sequence[np.ndarray]) -> tuple[list[Half], list[Half]]:
+def _attacked(points: Parts[Points], halves: Sequence[np.ndarray], near: Near) -> tuple[list[Half], list[Half]]:
     """Return what the attacks give members and each half, from the release and from patients in its place."""
     members, holdout = points.train, points.holdout
-    near_members, near_holdout = (_nearest(side, points.made) for side in (members, holdout))
+    near_members, near_holdout = near.train.astype(float), near.holdout.astype(float)
     of_release, by_chance = [], []
     for half, rest in zip(halves, halves[::-1], strict=True):
         reference, stand_in = (holdout.of(part) for part in np.array_split(rest, 2))

@@ -8,18 +8,19 @@ import pytest
 from hg3.evaluation.draws import Parts, make_draws
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.privacy import measures as module
+from hg3.evaluation.privacy import search
 from hg3.evaluation.privacy.measures import privacy_measures
 from hg3.table.cohorts import art_hiv
 from hg3.table.schema import load_schema
 from tests.evaluation.cases import panel
-from tests.evaluation.privacy.cases import by_name, cohort, people, some, together
+from tests.evaluation.privacy.cases import by_name, cohort, people, slightly_wrong, some, together
 from tests.table.cases import make_schema, make_table, tiny_columns
 
 NAMES = {
     *(f"membership AUC, {attack}" for attack in ("distance", "density")),
     *(f"membership TPR at {rate} FPR, {attack}" for rate in ("1%", "0.1%") for attack in ("distance", "density")),
     *("exact copies", "near copies", "nearest-neighbour adversarial accuracy loss", "share closer to training"),
-    *("attribute inference", "disclosure risk", "singling out"),
+    *("attribute inference", "disclosure risk", "singling out", "singling out, rare subgroups"),
 }
 
 
@@ -69,9 +70,24 @@ def test_of_many_patients_some_but_every_copy(monkeypatch: pytest.MonkeyPatch) -
     found, _, remarks = measured(panels)
     assert (by_name(found)["exact copies"].score == 0.1).all()
     assert remarks[:3] == [
-        f"All but exact copies is measured on 100 of the 400 {name} patients."
-        for name in ("synthetic", "training", "hold-out")
+        "Copies, near copies and members are looked for in all of the 400 synthetic records; the other attacks use 100 "
+        "of them.",
+        *(f"All but exact copies is measured on 100 of the 400 {name} patients." for name in ("training", "hold-out")),
     ]
+
+
+def test_copies_anywhere_in_a_large_release_are_near_and_give_members_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release is forty times as large as what the other attacks take, and its copies stand at its end."""
+    monkeypatch.setattr(module, "MOST_PATIENTS", 200)
+    monkeypatch.setattr(search, "MOST_POINTS", 300)
+    train, holdout, made = people(200, 1), people(200, 2), people(8_000, 3)
+    leaking = together(some(made, slice(60, None)), slightly_wrong(some(train, slice(60))))
+    others, copies = (by_name(measured(Parts(release, train, holdout))[0]) for release in (made, leaking))
+    found = copies["near copies"].score.mean() - others["near copies"].score.mean()
+    assert found == pytest.approx(60 / 8_000, abs=1e-3)
+    for attack in ("distance", "density"):
+        name = f"membership AUC, {attack}"
+        assert copies[name].score.mean() - others[name].score.mean() > 0.03
 
 
 def test_draws_are_of_the_patients_that_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,12 @@
 """Membership attacks on releases that repeat members, and on releases that do not."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from hg3.evaluation.draws import INTERVAL, Parts
+from hg3.evaluation.draws import INTERVAL, Measured, Parts
 from hg3.evaluation.privacy.distances import Points, distances, points
 from hg3.evaluation.privacy.membership import (
     ATTACKS,
@@ -14,7 +17,18 @@ from hg3.evaluation.privacy.membership import (
     _true_at,
     membership_measures,
 )
-from tests.evaluation.privacy.cases import by_name, cohort, contains
+from hg3.evaluation.privacy.search import Near
+from tests.evaluation.privacy.cases import by_name, cohort, contains, people, some, together
+
+
+def attacked(points: Parts[Points], seed: int = 0) -> tuple[list[Measured], pd.DataFrame, list[str]]:
+    return membership_measures(points, seed, near_of(points))
+
+
+def near_of(points: Parts[Points]) -> Near:
+    """Return who is nearest, by the plain way: all distances."""
+    train, holdout = distances(points.train, points.made), distances(points.holdout, points.made)
+    return Near(train.min(axis=0), train.min(axis=1), holdout.min(axis=1))
 
 
 def spread(n: int, seed: int) -> Points:
@@ -26,7 +40,7 @@ def spread(n: int, seed: int) -> Points:
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("noise", [False, True])
 def test_repeated_members_are_found(attack: str, noise: bool) -> None:
-    measures, curves, remarks = membership_measures(points(cohort(1200, 0.1, noise)))
+    measures, curves, remarks = attacked(points(cohort(1200, 0.1, noise)))
     found = by_name(measures)
     assert found[f"membership AUC, {attack}"].difference()[0] > 0.02
     rate = found[f"membership TPR at 1% FPR, {attack}"]
@@ -40,7 +54,7 @@ def test_repeated_members_are_found(attack: str, noise: bool) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_nobody_is_found_where_the_release_is_of_others(seed: int) -> None:
-    found = by_name(membership_measures(points(cohort(1200, seed=seed)))[0])
+    found = by_name(attacked(points(cohort(1200, seed=seed)))[0])
     for attack in ATTACKS:
         low, high = np.quantile(found[f"membership AUC, {attack}"].score, INTERVAL)
         assert low <= 0.5 <= high
@@ -48,11 +62,37 @@ def test_nobody_is_found_where_the_release_is_of_others(seed: int) -> None:
         assert contains(found[f"membership TPR at 1% FPR, {attack}"])
 
 
+def test_a_release_that_is_the_training_gives_everybody_away() -> None:
+    panels = cohort(1200)
+    found = by_name(attacked(points(Parts(panels.train, panels.train, panels.holdout)))[0])
+    for attack in ATTACKS:
+        assert found[f"membership AUC, {attack}"].score.mean() > 0.999
+        assert found[f"membership TPR at 1% FPR, {attack}"].score.mean() > 0.999
+
+
+def test_training_and_held_out_patients_who_are_the_same_are_not_told_apart() -> None:
+    one, made = people(1200, 1), people(1200, 2)
+    found = by_name(attacked(points(Parts(together(some(made, slice(600)), some(one, slice(600))), one, one)))[0])
+    low, high = np.quantile(found["membership AUC, distance"].score, INTERVAL)
+    assert low <= 0.5 <= high
+
+
+def test_the_order_of_patients_changes_chance_alone() -> None:
+    panels, order = cohort(600, 0.1), np.random.default_rng(1).permutation(600)
+    found = by_name(attacked(points(panels))[0])
+    made_turned = by_name(attacked(points(replace(panels, made=some(panels.made, order))))[0])
+    all_turned = by_name(attacked(points(panels.each(lambda panel: some(panel, order))))[0])
+    for attack in ATTACKS:
+        name = f"membership AUC, {attack}"
+        np.testing.assert_array_equal(made_turned[name].score, found[name].score)
+        assert all_turned[name].score.mean() == pytest.approx(found[name].score.mean(), abs=0.02)
+
+
 def test_one_in_a_thousand_is_estimable_with_ten_thousand_members() -> None:
     train = spread(10_000, 1)
     made = spread(1000, 2)
     made.static[:100] = train.static[:100]
-    found = by_name(membership_measures(Parts(made, train, spread(6000, 3)))[0])
+    found = by_name(attacked(Parts(made, train, spread(6000, 3)))[0])
     for attack in ATTACKS:
         rate = found[f"membership TPR at 0.1% FPR, {attack}"]
         assert 0.009 < rate.score.mean() < 0.02 and rate.difference()[1] > 0.005  # 100 of 10,000 are repeated
@@ -61,7 +101,8 @@ def test_one_in_a_thousand_is_estimable_with_ten_thousand_members() -> None:
 def test_density_is_measured_by_patients_who_are_not_attacked() -> None:
     release, train, holdout = spread(60, 1), spread(40, 2), spread(80, 3)
     half, rest = np.arange(40), np.arange(40, 80)
-    (found, _), (by_chance, _) = _attacked(Parts(release, train, holdout), [half, rest])
+    space = Parts(release, train, holdout)
+    (found, _), (by_chance, _) = _attacked(space, [half, rest], near_of(space))
     for targets, scores in ((train, "members"), (holdout.of(half), "others")):
         real = np.sort(distances(targets, holdout.of(rest[:20])), axis=1)[:, :10].mean(axis=1)
         for near, half_scores in ((release, found), (holdout.of(rest[20:]), by_chance)):
@@ -76,7 +117,7 @@ def test_a_rate_takes_ten_members_and_one_other() -> None:
 
 
 def test_few_hold_out_patients_tell_nothing() -> None:
-    measures, curves, remarks = membership_measures(points(cohort(19)))
+    measures, curves, remarks = attacked(points(cohort(19)))
     assert len(measures) == 6 and all(np.isnan(m.score).all() for m in measures)
     assert list(curves) == ["attack", "false_positive", "true_positive"] and curves.empty
     assert remarks == ["Membership is not attacked: that takes 20 hold-out patients, and there are 19."]
