@@ -34,12 +34,18 @@ def print_verdicts(verdicts: Sequence[dict[str, Any]]) -> None:
             "release": _number(verdict["score"]),
             "ceiling": _number(verdict["ceiling"]),
             "wanted": _wanted(verdict),
-            "95% interval": " to ".join(map(_number, verdict["interval"])),
+            "interval": " to ".join(map(_number, verdict["interval"])) + _few(verdict),
             "verdict": verdict["state"],
         }
         for verdict in verdicts
     ]
     print_table("what the release must reach", rows)
+
+
+def _few(verdict: dict[str, Any]) -> str:
+    """Return how many draws an interval is of where it is no 95% interval, but goes from the lowest to the highest."""
+    n_draws = verdict.get("n_draws", 0)
+    return f" ({n_draws} draws)" if 1 < n_draws < 10 else ""
 
 
 def _number(value: float | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 N_DRAWS = 50
 INTERVAL = (0.025, 0.975)
+FEWEST_FOR_INTERVAL = 10  # draws; of fewer, what lies between the lowest and the highest is all that can be said
 
 T = TypeVar("T", covariant=True)
 
@@ -30,6 +31,14 @@ class Parts(Generic[T]):
 
 U = TypeVar("U")
 Draws = Parts[np.ndarray]  # how often each patient is in each draw, float64, shapes (50, patients)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the ends of the middle 95% of some draws; of fewer than 10, the lowest and the highest."""
+    if len(values) < FEWEST_FOR_INTERVAL:
+        return float(values.min()), float(values.max())
+    low, high = np.quantile(values, INTERVAL)
+    return float(low), float(high)
 
 
 def not_estimable(measured: "Measured") -> "Measured":
@@ -74,6 +83,7 @@ class Measured:
     score, ceiling : float64, shape (draws,), paired: 50, or fewer where a learner is trained for each. NaN in every
         draw where the measure cannot be estimated from these patients.
     higher_is_better : otherwise the measure is an error or a risk, 0 at best.
+    control : the score of patients who were spoiled on purpose, float64, (draws,), where that is to be shown.
     """
 
     name: str
@@ -81,12 +91,28 @@ class Measured:
     score: np.ndarray
     ceiling: np.ndarray
     higher_is_better: bool = False
+    control: np.ndarray | None = None
 
     def difference(self) -> tuple[float, float, float]:
-        """Return the mean of score - ceiling over the draws and the ends of its 95% interval."""
+        """Return the mean of score - ceiling over the draws and the ends of its `interval`."""
         paired = self.score - self.ceiling
-        low, high = np.quantile(paired, INTERVAL)
-        return float(paired.mean()), float(low), float(high)
+        return float(paired.mean()), *interval(paired)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the measure could be estimated in every draw."""
+        return bool(np.isfinite(self.score).all() and np.isfinite(self.ceiling).all())
+
+    @property
+    def has_power(self) -> bool:
+        """Whether spoiled patients, where there is a control, are worse in every draw than real ones in any.
+
+        Where they are not, a release that is as bad as they are would look like real patients.
+        """
+        if self.control is None:
+            return True
+        sign = -1.0 if self.higher_is_better else 1.0
+        return bool((sign * self.control).min() > (sign * self.ceiling).max())
 
 
 def measure(

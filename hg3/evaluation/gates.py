@@ -1,7 +1,8 @@
 """Gates: what a release must reach, in TOML, and whether it does.
 
 A gate takes all subjects of one measure together, draw by draw: their mean, or the worst of them. What it asks is met
-if the better end of the 95% interval over the draws reaches it, and shown only if the worse end does too.
+if the better end of the 95% interval over the draws reaches it, and shown only if the worse end does too. Of fewer than
+10 draws the lowest and the highest take the interval's place.
 """
 
 import tomllib
@@ -15,7 +16,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hg3.errors import ConfigError
-from hg3.evaluation.draws import INTERVAL, Measured
+from hg3.evaluation.draws import Measured, interval
+from hg3.evaluation.names import unknown_names
 
 State = Literal["shown", "met", "missed", "not estimable"]
 
@@ -26,6 +28,7 @@ class Gate(BaseModel):
     Parameters
     ----------
     measures : names of measures, as metrics.json has them; a release without any of them is not judged by this gate.
+    subjects : of these measures those of some subjects alone, as "VL, CD4"; of all if absent.
     over : the mean of all subjects, or the worst of them, in each draw.
     margin : the most that the score may be worse than the ceiling.
     limit : what the score itself must reach, at most or, where higher is better, at least.
@@ -38,6 +41,7 @@ class Gate(BaseModel):
     name: str = Field(min_length=1)
     question: Literal["fidelity", "time", "utility", "privacy"]
     measures: tuple[str, ...] = Field(min_length=1)
+    subjects: tuple[str, ...] | None = Field(default=None, min_length=1)
     over: Literal["mean", "worst"] = "mean"
     margin: float | None = Field(default=None, allow_inf_nan=False)
     limit: float | None = Field(default=None, allow_inf_nan=False)
@@ -49,6 +53,10 @@ class Gate(BaseModel):
         if (self.margin is None) == (self.limit is None):
             raise ValueError("takes one of `margin` and `limit`")
         return self
+
+    def takes(self, measured: Measured) -> bool:
+        """Return whether the gate looks at a measure."""
+        return measured.name in self.measures and (self.subjects is None or measured.subject in self.subjects)
 
 
 class Gates(BaseModel):
@@ -66,7 +74,8 @@ class Verdict:
     ----------
     score, ceiling, value : means over the draws of the mean, or of the worst, of all subjects.
     worst : the subject, or the measure, that is furthest from what is wanted; empty where there is only one.
-    left_out : the subjects that could not be estimated.
+    n_draws : how many draws the interval is of.
+    left_out : the subjects that could not be estimated, or of which the measure has no power to tell.
     """
 
     gate: Gate
@@ -78,6 +87,7 @@ class Verdict:
     worst: str
     higher_is_better: bool = False
     left_out: tuple[str, ...] = ()
+    n_draws: int = 0
 
     @property
     def passed(self) -> bool:
@@ -89,7 +99,7 @@ class Verdict:
         known = {key: None if np.isnan(value) else round(value, 6) for key, value in numbers.items()}
         ends = [None if np.isnan(end) else round(end, 6) for end in self.interval]
         gate = self.gate.model_dump(exclude_none=True)
-        told = {"interval": ends, "better": "higher" if self.higher_is_better else "lower"}
+        told = {"interval": ends, "n_draws": self.n_draws, "better": "higher" if self.higher_is_better else "lower"}
         return {**gate, **known, **told, "state": self.state, "worst": self.worst} | (
             {"left_out": list(self.left_out)} if self.left_out else {}
         )
@@ -101,11 +111,11 @@ def load_gates(path: Path | None = None) -> Gates:
     Raises
     ------
     ConfigError
-        If the file cannot be read or is no list of gates.
+        If the file cannot be read, is no list of gates, or names a measure that no table has.
     """
     try:
         place = files("hg3.evaluation") / "gates.toml" if path is None else path
-        return Gates.model_validate(tomllib.loads(place.read_text(encoding="utf-8")))
+        gates = Gates.model_validate(tomllib.loads(place.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         reason = type(error).__name__
         if isinstance(error, ValidationError):
@@ -115,6 +125,10 @@ def load_gates(path: Path | None = None) -> Gates:
             f"{path} cannot be read as gates ({reason}); write TOML with [[gates]], each with name, question, "
             "measures, and margin or limit"
         ) from None
+    wrong = unknown_names([name for gate in gates.gates for name in gate.measures])
+    if wrong:
+        raise ConfigError(f"{path} has gates on measures that are not known: {wrong}")
+    return gates
 
 
 def judge(gates: Gates, measures: Iterable[Measured]) -> list[Verdict]:
@@ -126,7 +140,7 @@ def judge(gates: Gates, measures: Iterable[Measured]) -> list[Verdict]:
         If a gate mixes measures of which higher is better with others.
     """
     found = list(measures)
-    chosen = ((gate, [m for m in found if m.name in gate.measures]) for gate in gates.gates)
+    chosen = ((gate, [m for m in found if gate.takes(m)]) for gate in gates.gates)
     return [_verdict(gate, of_gate) for gate, of_gate in chosen if of_gate]
 
 
@@ -136,9 +150,8 @@ def _verdict(gate: Gate, measures: list[Measured]) -> Verdict:
             f"gate {gate.name!r} names measures of which higher is better and others; make two gates of it"
         )
     sign = -1.0 if measures[0].higher_is_better else 1.0  # from here on lower is better
-    is_known = [bool(np.isfinite(m.score).all() and np.isfinite(m.ceiling).all()) for m in measures]
-    known = [m for m, yes in zip(measures, is_known, strict=True) if yes]
-    left_out = tuple(m.subject or m.name for m, yes in zip(measures, is_known, strict=True) if not yes)
+    known = [m for m in measures if m.is_known and m.has_power]
+    left_out = tuple(m.subject or m.name for m in measures if not (m.is_known and m.has_power))
     if not known:
         return Verdict(gate, np.nan, np.nan, np.nan, (np.nan, np.nan), "not estimable", "", sign < 0, left_out)
     n_draws = min(len(m.score) for m in known)
@@ -148,14 +161,14 @@ def _verdict(gate: Gate, measures: list[Measured]) -> Verdict:
     bound = gate.margin if gate.margin is not None else sign * (gate.limit or 0.0)
     over = np.mean if gate.over == "mean" else np.max
     values = over(looked_at, axis=0)
-    low, high = map(float, np.quantile(values, INTERVAL))
+    low, high = interval(values)
     if gate.by == "estimate":
         low = high = float(values.mean())
     state: State = "shown" if high <= bound else "met" if low <= bound else "missed"
     score, ceiling, value = (
         sign * float(over(sign * part, axis=0).mean()) for part in (scores, ceilings, sign * looked_at)
     )
-    interval = (low, high) if sign > 0 else (-high, -low)
+    ends = (low, high) if sign > 0 else (-high, -low)
     furthest = known[int(np.argmax(looked_at.mean(axis=1)))]
     worst = (furthest.subject or furthest.name) if len(known) > 1 else ""
-    return Verdict(gate, score, ceiling, value, interval, state, worst, sign < 0, left_out)
+    return Verdict(gate, score, ceiling, value, ends, state, worst, sign < 0, left_out, n_draws)

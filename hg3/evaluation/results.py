@@ -70,9 +70,13 @@ class Evaluation:
 
 
 def measured_content(measured: Measured) -> dict[str, Any]:
-    """Return a measure's means over the draws and the paired difference with its interval; null if not estimable."""
+    """Return a measure's means over the draws and the paired difference with its interval; null if not estimable.
+
+    The interval is the middle 95% of `n_draws` draws; of fewer than 10, it goes from the lowest to the highest.
+    """
     mean, low, high = measured.difference()
     by_draw = {"score": measured.score, "ceiling": measured.ceiling}
+    by_draw |= {} if measured.control is None else {"control": measured.control}
     return {
         "measure": measured.name,
         "subject": measured.subject,
@@ -81,6 +85,8 @@ def measured_content(measured: Measured) -> dict[str, Any]:
         "ceiling": number(float(np.mean(measured.ceiling))),
         "difference": number(mean),
         "interval": [number(low), number(high)],
+        "n_draws": len(measured.score),
+        **({} if measured.control is None else {"has_power": measured.has_power}),
         "draws": {key: [number(float(value)) for value in values] for key, values in by_draw.items()},
     }
 
@@ -96,7 +102,8 @@ def measured_of(content: Mapping[str, Any]) -> Measured:
     score, ceiling = (np.array(content["draws"][key], float) for key in ("score", "ceiling"))  # null becomes NaN
     if not len(score) or score.shape != ceiling.shape:
         raise ValueError("a measure without draws, or with draws that are not paired")
-    return Measured(content["measure"], content["subject"], score, ceiling, content["better"] == "higher")
+    control = np.array(content["draws"]["control"], float) if "control" in content["draws"] else None
+    return Measured(content["measure"], content["subject"], score, ceiling, content["better"] == "higher", control)
 
 
 def number(value: float) -> float | None:

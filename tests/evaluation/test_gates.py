@@ -84,12 +84,51 @@ def test_a_gate_without_its_measure_is_left_out() -> None:
     assert judge(Gates(gates=(gate(),)), [Measured("KS", "", np.zeros(50), np.zeros(50))]) == []
 
 
+def test_a_gate_may_take_some_subjects_alone() -> None:
+    measures = [Measured("TV", name, np.full(50, score), np.zeros(50)) for name, score in (("a", 0.0), ("b", 0.019))]
+    assert verdict(measures, over="worst", subjects=["a"]).state == "shown"
+    assert verdict(measures, subjects=["b"]).state == "missed"
+    assert judge(Gates(gates=(gate(subjects=["c"]),)), measures) == []
+
+
+def test_a_misspelt_measure_is_refused_and_one_that_the_table_lacks_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "gates.toml"
+    text = '[[gates]]\nname = "a"\nquestion = "time"\nmeasures = ["policy value", "transition"]\nlimit = 1\n'
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"no measure 'transition' .nearest: 'transitions'.; there are .*; slopes;"):
+        load_gates(path)
+    path.write_text(text.replace("transition", "transitions"))
+    assert judge(load_gates(path), [Measured("KS", "", np.zeros(50), np.zeros(50))]) == []
+
+
 def test_a_measure_comes_back_from_its_content() -> None:
     measured = Measured("TV", "sex", np.array([0.25, np.nan]), np.array([0.5, 0.125]), True)
     again = measured_of(measured_content(measured))
     assert (again.name, again.subject, again.higher_is_better) == ("TV", "sex", True)
     np.testing.assert_array_equal(again.score, measured.score)
     np.testing.assert_array_equal(again.ceiling, measured.ceiling)
+
+
+def test_a_control_that_looks_like_real_patients_leaves_a_gate_without_an_answer(tmp_path: Path) -> None:
+    """Five draws of a learner that tells nothing from anything: that it does not tell the release is no merit."""
+    ceiling = np.array([0.44, 0.52, 0.50, 0.49, 0.55])
+    for control, power in ((ceiling + 0.05, False), (ceiling + 0.2, True)):
+        measured = Measured("TV", "", ceiling - 0.01, ceiling, control=control)
+        again = measured_of(measured_content(measured))
+        assert again.has_power == measured.has_power == measured_content(measured)["has_power"] == power
+        found = verdict([again], margin=None, limit=0.6)
+        assert found.state == ("shown" if power else "not estimable") and found.left_out == (() if power else ("TV",))
+
+
+@pytest.mark.parametrize(("n_draws", "ends"), [(2, (0.0, 0.1)), (9, (0.0, 0.8)), (41, (0.1, 3.9))])
+def test_of_fewer_than_ten_draws_the_ends_are_the_lowest_and_the_highest(
+    n_draws: int, ends: tuple[float, float]
+) -> None:
+    measured = Measured("TV", "", np.arange(n_draws)[::-1] / 10, np.zeros(n_draws))
+    assert measured.difference()[1:] == pytest.approx(ends)
+    found = verdict([measured])
+    assert found.interval == pytest.approx(ends)
+    assert found.content()["n_draws"] == measured_content(measured)["n_draws"] == n_draws
 
 
 def test_the_shipped_gates_load() -> None:

@@ -30,6 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = make_run(folder, updates=runs.ENOUGH)
     release = make_release(run, folder / "release", 40)
     evaluate_release(release, folder / "report", run=run)
+    (folder / "misspelt.toml").write_text(EASY.replace("TV", "slope sings"))
     return folder
 
 
@@ -94,7 +95,7 @@ def test_nothing_is_replaced_silently(folder: Path, command: Command) -> None:
 
 def test_gates_without_a_number_are_named(folder: Path, command: Command) -> None:
     with (folder / "easy.toml").open("a") as file:
-        file.write('[[gates]]\nname = "ghosts"\nquestion = "privacy"\nmeasures = ["none such"]\nlimit = 0\n')
+        file.write('[[gates]]\nname = "ghosts"\nquestion = "privacy"\nmeasures = ["policy value"]\nlimit = 0\n')
     ended = command(
         "release", "certify", folder / "release", "--report", folder / "report", "--gates", folder / "easy.toml"
     )
@@ -181,6 +182,7 @@ def test_codes_that_a_schema_leaves_open_are_those_of_any_table() -> None:
         (["--train", "table.parquet"], "takes --run, or --train and --holdout"),
         (["--run", "run", "--train", "table.parquet", "--holdout", "table.parquet"], "give one of the two"),
         (["--run", "run", "--gates", "absent.toml"], "cannot be read as gates"),
+        (["--run", "run", "--gates", "misspelt.toml"], "no measure 'slope sings' (nearest: 'slope signs')"),
         (["--run", "nowhere"], "is not a run of hg3"),
         (
             ["--train", "table.parquet", "--holdout", "table.parquet"],

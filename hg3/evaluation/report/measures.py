@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hg3.evaluation.draws import INTERVAL, Measured
+from hg3.evaluation.draws import FEWEST_FOR_INTERVAL, Measured, interval
 from hg3.evaluation.report.figure import Figure, Group, file_name
 from hg3.evaluation.report.scales import Scale, three_decimals, x_axis
 from hg3.evaluation.report.svg import REAL, REAL_FILL, RULE, SOFT, SYNTHETIC, Drawing, Picture, fitted
@@ -36,14 +36,17 @@ def beyond(measured: Measured) -> float:
     return -mean if measured.higher_is_better else mean
 
 
-def is_known(measured: Measured) -> bool:
-    return bool(np.isfinite(measured.score).all() and np.isfinite(measured.ceiling).all())
+def drawn(n_draws: int) -> str:
+    """Return in how many draws a measure was taken, and what its interval then is."""
+    if n_draws == 1:
+        return "counted once"
+    return f"{n_draws} draws{', lowest to highest' if n_draws < FEWEST_FOR_INTERVAL else ''}"
 
 
 def measures_figure(section: Section) -> Figure | None:
     """Return the figure of a section's measures, a picture a kind; None without one that could be estimated."""
     kinds: dict[str, list[Measured]] = {}
-    for measured in filter(is_known, section.measures):
+    for measured in (measured for measured in section.measures if measured.is_known):
         kinds.setdefault(family_of(measured), []).append(measured)
     if not kinds:
         return None
@@ -56,7 +59,8 @@ def measures_figure(section: Section) -> Figure | None:
     notes += [f"Nowhere any difference: {', '.join(alike)}."] if alike else []
     return Figure(
         f"Measures: {section.name}",
-        "Grey is where 95% of equally many real patients lie, blue the release with its 95% interval.",
+        "Grey is where 95% of equally many real patients lie, blue the release with its 95% interval; of fewer than "
+        f"{FEWEST_FOR_INTERVAL} draws, each goes from the lowest to the highest.",
         (Group(pictures),),
         tuple(notes),
         "roomy",
@@ -68,6 +72,7 @@ def _drawn(section: str, name: str, found: list[Measured]) -> Picture:
     drawing = Drawing(WIDTH, 58 + ROW * len(rows))
     better = " (higher is better)" if found[0].higher_is_better else " (lower is better)"
     drawing.heading(name[0].upper() + name[1:] + better)
+    drawing.text(0, 28, drawn(len(found[0].score)), 10, fill=SOFT)
     drawing.text(WIDTH - 44, 28, "score", 10, "end", SYNTHETIC)
     drawing.text(WIDTH, 28, "ceiling", 10, "end", SOFT)
     scale = _scale(row.measured for row in rows)
@@ -99,7 +104,7 @@ def _label(measured: Measured) -> str:
 
 
 def _scale(measures: Iterable[Measured]) -> Scale:
-    ends = [np.quantile(values, INTERVAL) for m in measures for values in (m.score, m.ceiling)]
+    ends = [interval(values) for m in measures for values in (m.score, m.ceiling)]
     low, high = float(np.min(ends)), float(np.max(ends))
     low = min(low, 0.0) if low < 0.5 * high else low - 0.05 * (high - low)
     return Scale(low, max(high, low + LEAST_RANGE), LABEL_ROOM, WIDTH - NUMBERS_ROOM)
@@ -107,13 +112,13 @@ def _scale(measures: Iterable[Measured]) -> Scale:
 
 def _draw_row(drawing: Drawing, scale: Scale, row: Row, y: float) -> None:
     score, ceiling = row.measured.score, row.measured.ceiling
-    low, high = (scale.at(float(end)) for end in np.quantile(ceiling, INTERVAL))
+    low, high = (scale.at(float(end)) for end in interval(ceiling))
     drawing.text(LABEL_ROOM - 10, y + 4, fitted(row.label, LABEL_ROOM - 10, 10.5), 10.5, "end")
     drawing.line(scale.start, y, scale.end, y, stroke=RULE, width=0.6)
     drawing.rect(low, y - 5, max(high - low, 1.5), 10, REAL_FILL)
     middle = scale.at(float(ceiling.mean()))
     drawing.line(middle, y - 5, middle, y + 5, stroke=REAL, width=1.5)
-    ends = [scale.at(float(end)) for end in np.quantile(score, INTERVAL)]
+    ends = [scale.at(float(end)) for end in interval(score)]
     drawing.line(*(ends[0], y, ends[1], y), stroke=SYNTHETIC, width=1.6)
     drawing.diamond(scale.at(float(score.mean())), y, 4.5, SYNTHETIC)
     drawing.text(WIDTH - 44, y + 4, three_decimals(float(score.mean())), 10.5, "end", SYNTHETIC)
@@ -125,4 +130,5 @@ def _says(name: str, rows: list[Row]) -> str:
         f"{row.label} {three_decimals(row.measured.score.mean())} against {three_decimals(row.measured.ceiling.mean())}"
         for row in rows[:5]
     )
-    return f"{name}, score of the release against the ceiling: {told}."
+    how = drawn(len(rows[0].measured.score))
+    return f"{name}, score of the release against the ceiling ({how}): {told}."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hg3.evaluation.draws import INTERVAL, Parts
+from hg3.evaluation.draws import Parts, interval
 from hg3.evaluation.fidelity.temporal import LAGS
 from hg3.evaluation.panel import Panel, scored
 from hg3.evaluation.report.curves import frame
@@ -61,7 +61,7 @@ def ceiling_widths(evaluation: Evaluation) -> dict[tuple[str, int], float]:
     for measured in (m for section in evaluation.sections for m in section.measures):
         if measured.name.startswith("autocorrelation, lag ") and np.isfinite(measured.ceiling).all():
             lag = int(measured.name.rpartition(" ")[2])
-            found[measured.subject, lag] = float(np.quantile(measured.ceiling, INTERVAL[1]))
+            found[measured.subject, lag] = interval(measured.ceiling)[1]
     return found
 
 

@@ -16,7 +16,7 @@ from hg3.evaluation.report.attacks import attack_figure
 from hg3.evaluation.report.effects import hazard_figure, policy_figure
 from hg3.evaluation.report.figure import Figure
 from hg3.evaluation.report.marginals import marginals
-from hg3.evaluation.report.measures import is_known, measures_figure
+from hg3.evaluation.report.measures import drawn, measures_figure
 from hg3.evaluation.report.memory import memory_figure
 from hg3.evaluation.report.records import records_figure
 from hg3.evaluation.report.scales import three_decimals
@@ -99,7 +99,7 @@ def _gate_row(evaluation: Evaluation, number: int) -> GateRow:
         three_decimals(verdict.score),
         three_decimals(verdict.ceiling),
         gate_bound(verdict, higher),
-        " to ".join(map(three_decimals, verdict.interval)),
+        f"{' to '.join(map(three_decimals, verdict.interval))}; {drawn(verdict.n_draws)}",
         gate_picture(verdict, higher, number + 1),
         verdict.state,
         verdict.worst,
@@ -135,11 +135,11 @@ def _pictured(
 
 
 def _section(section: Section, seconds: float | None) -> dict[str, Any]:
-    drawn = [draw(section.tables[name]) for name, draw in TABLES.items() if name in section.tables]
-    unknown = sum(not is_known(measured) for measured in section.measures)
+    pictured = [draw(section.tables[name]) for name, draw in TABLES.items() if name in section.tables]
+    unknown = sum(not measured.is_known for measured in section.measures)
     return {
         "name": section.name,
-        "figures": [figure for figure in (*drawn, measures_figure(section)) if figure is not None],
+        "figures": [figure for figure in (*pictured, measures_figure(section)) if figure is not None],
         "remarks": section.remarks,
         "unknown": unknown,
         "seconds": None if seconds is None else f"{seconds:.1f}",

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from scipy import stats
 
-from hg3.evaluation.draws import Measured, Parts
+from hg3.evaluation.draws import FEWEST_FOR_INTERVAL, INTERVAL, Measured, Parts, interval
 from hg3.evaluation.gates import State, Verdict
 from hg3.evaluation.panel import Panel
-from hg3.evaluation.report.measures import beyond, family_of, is_known
+from hg3.evaluation.report.measures import beyond, drawn, family_of
 from hg3.evaluation.report.scales import short
 from hg3.evaluation.report.svg import BEYOND, INK, REAL_LIGHT, RULE, SOFT, Drawing, Picture
 from hg3.evaluation.report.words import sentence
@@ -26,7 +27,7 @@ MEANINGS = {
     "shown": "the whole interval reaches the bound",
     "met": "the better end of the interval reaches the bound, the worse end does not",
     "missed": "no part of the interval reaches the bound",
-    "not estimable": "these patients do not suffice to say",
+    "not estimable": "these patients do not suffice to say, or the measure has no power to tell among them",
 }
 N_FINDINGS = 3
 SMALLEST = 0.01  # half of an interval, at least: a difference of less is no finding however sure it is
@@ -100,12 +101,13 @@ def findings(evaluation: Evaluation, panels: Parts[Panel]) -> list[Finding]:
 
     Those first that are furthest beyond it for their interval, each of another kind and on other columns.
     """
-    missed = {n for v in evaluation.verdicts if v.state == "missed" for n in v.gate.measures}
-    found = [(section.question, m) for section in evaluation.sections for m in section.measures if is_known(m)]
-    worse = [(question, m, excess(m)) for question, m in found if excess(m) > 1.0 or m.name in missed]
-    worse.sort(key=lambda one: (one[1].name not in missed, -one[2]))
+    missed = [verdict.gate for verdict in evaluation.verdicts if verdict.state == "missed"]
+    found = [(section.question, m) for section in evaluation.sections for m in section.measures if m.is_known]
+    worse = [(question, m, excess(m), any(gate.takes(m) for gate in missed)) for question, m in found if m.has_power]
+    worse = [one for one in worse if one[2] > 1.0 or one[3]]
+    worse.sort(key=lambda one: (not one[3], -one[2]))
     chosen: list[tuple[Question, Measured]] = []
-    for question, measured, _ in worse:
+    for question, measured, _, _ in worse:
         again = any(family_of(measured) == family_of(m) or measured.subject == m.subject for _, m in chosen)
         if not again and len(chosen) < N_FINDINGS:
             chosen.append((question, measured))
@@ -113,9 +115,16 @@ def findings(evaluation: Evaluation, panels: Parts[Panel]) -> list[Finding]:
 
 
 def excess(measured: Measured) -> float:
-    """Return how far a measure lies beyond its ceiling, in halves of its 95% interval; above 1 it is beyond doubt."""
-    _, low, high = measured.difference()
-    return beyond(measured) / max((high - low) / 2, SMALLEST)
+    """Return how far a measure lies beyond its ceiling, in halves of its 95% interval; above 1 it is beyond doubt.
+
+    Of a few draws the interval is Student's, of where one more draw would lie: two that agree prove nothing.
+    """
+    paired, n = measured.score - measured.ceiling, len(measured.score)
+    low, high = interval(paired)
+    half = (high - low) / 2
+    if 1 < n < FEWEST_FOR_INTERVAL:
+        half = float(stats.t.ppf(INTERVAL[1], n - 1) * paired.std(ddof=1) * np.sqrt(1 + 1 / n))
+    return beyond(measured) / max(half, SMALLEST)
 
 
 def gate_bound(verdict: Verdict, higher_is_better: bool) -> str:
@@ -129,7 +138,7 @@ def gate_bound(verdict: Verdict, higher_is_better: bool) -> str:
 
 def higher_is_better(evaluation: Evaluation, verdict: Verdict) -> bool:
     """Return whether the measures of a gate are scores, not errors."""
-    of_gate = (m for s in evaluation.sections for m in s.measures if m.name in verdict.gate.measures)
+    of_gate = (m for s in evaluation.sections for m in s.measures if verdict.gate.takes(m))
     return any(measured.higher_is_better for measured in of_gate)
 
 
@@ -147,9 +156,9 @@ def gate_picture(verdict: Verdict, higher: bool, number: int) -> Picture | None:
     room = (0.9 * BOUND_AT * WIDTH / max(short_by, 1e-12), 0.9 * (1 - BOUND_AT) * WIDTH / max(beyond_by, 1e-12))
     at = [BOUND_AT * WIDTH + min(room) * part for part in (value, *ends)]
     drawing = _gate_drawn(at, verdict.state)
-    interval = f"{short(verdict.interval[0])} to {short(verdict.interval[1])}"
+    told = f"{short(verdict.interval[0])} to {short(verdict.interval[1])} of {drawn(verdict.n_draws)}"
     asked = gate_bound(verdict, higher)
-    says = f"{verdict.gate.name}: {short(verdict.value)}, interval {interval}, {asked}; {verdict.state}."
+    says = f"{verdict.gate.name}: {short(verdict.value)}, interval {told}, {asked}; {verdict.state}."
     return drawing.picture(f"gate-{number:02d}", says)
 
 

@@ -5,14 +5,16 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from hg3.evaluation.draws import Parts
+from hg3.evaluation.draws import Measured, Parts
+from hg3.evaluation.gates import Gates, judge
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.report import page, write_report
-from hg3.evaluation.results import Evaluation
+from hg3.evaluation.results import Evaluation, Section
 from tests.evaluation.cases import panel, walks
-from tests.evaluation.report.cases import evaluation_of
+from tests.evaluation.report.cases import GATES, evaluation_of
 
 VOID = {"meta", "link", "br", "rect", "line", "path", "circle", "polygon"}
 SVG = "{http://www.w3.org/2000/svg}"
@@ -163,6 +165,19 @@ def test_an_evaluation_of_nothing_is_told_as_such(panels: Parts[Panel], evaluati
     write_report(empty, panels, tmp_path)
     read = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert read.text.count("Not measured") >= 4 and "No gate has a measure to look at" in read.text
+
+
+def test_it_says_how_many_draws_an_interval_is_of(panels: Parts[Panel], tmp_path: Path) -> None:
+    few = np.array([0.5, 0.6])
+    measures = (Measured("TV", "sex", np.linspace(0, 1, 50), np.zeros(50)), Measured("KS", "CD4", few, few))
+    found = judge(Gates.model_validate({"gates": GATES["gates"][:2]}), measures)
+    section = Section("marginals", "fidelity", measures)
+    write_report(Evaluation({}, Parts(9, 9, 9), 4, (section,), tuple(found), {}), panels, tmp_path)
+    read = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "0.025 to 0.975; 50 draws" in read.text and "0.000 to 0.000; 2 draws, lowest to highest" in read.text
+    assert read.text.count("2 draws, lowest to highest") == 2 and read.text.count("50 draws") == 2
+    told = [str(picture.get("aria-label")) for picture in read.all("svg")]
+    assert any("of 2 draws, lowest to highest" in words for words in told)
 
 
 def test_remarks_and_what_is_unknown_are_told(read: Page) -> None:

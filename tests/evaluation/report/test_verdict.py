@@ -90,6 +90,19 @@ def test_a_difference_of_next_to_nothing_is_no_finding() -> None:
     assert excess(invented("sure", "a", 0.002, 0.001, 1e-6)) < 1 < excess(invented("sure", "a", 0.03, 0.001, 1e-6))
 
 
+def test_two_draws_that_agree_prove_nothing_and_nine_do() -> None:
+    for n_draws, sure in ((2, False), (9, True)):
+        score = 0.8 + np.linspace(-0.02, 0.02, n_draws)
+        assert (excess(Measured("an AUC", "", score, np.full(n_draws, 0.5))) > 1) == sure
+
+
+def test_what_has_no_power_is_no_finding() -> None:
+    bad = np.full(50, 0.5)
+    for control, n_findings in ((bad + 0.4, 1), (bad - 0.1, 0)):
+        measured = Measured("an AUC", "", np.linspace(0.8, 0.9, 50), bad, control=control)
+        assert len(findings(evaluation(measured, limit=0.6), PANELS)) == n_findings
+
+
 def test_a_change_rate_is_told_with_its_numbers() -> None:
     def rate(table: pd.DataFrame) -> float:
         same = table["id"].eq(table["id"].shift())
