@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import hg3
+from hg3.evaluation.evaluate import STEPS
 from tests.runs import run_python
 
 PACKAGE = Path(hg3.__file__).parent
@@ -148,6 +149,44 @@ print(*{implementation(name, torch.device("cpu")) for name in ("reverse_step", "
 
 def test_works_without_the_extension_and_the_extras() -> None:
     assert run_python(WITHOUT_EXTENSION_OR_EXTRAS).strip() == "torch"
+
+
+EVALUATION_WITHOUT_TORCH = """
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden())
+from hg3.evaluation import learners
+from hg3.evaluation.draws import Parts
+from hg3.evaluation.evaluate import evaluate
+from hg3.evaluation.gates import load_gates
+from tests.evaluation.cases import panel, walks
+learners.TREES, learners.FOLDS = 2, 2
+found = evaluate(Parts(*(panel(walks(24, seed)) for seed in (1, 2, 3))), load_gates())
+assert not [name for name in sys.modules if name.split(".")[0] == "torch"]
+for section in found.sections:
+    known = sorted({measured.name for measured in section.measures if measured.is_known})
+    print(section.name, known, section.remarks, sep="; ")
+"""
+
+
+@pytest.mark.slow
+def test_an_evaluation_runs_without_torch() -> None:
+    said = {line.partition("; ")[0]: line for line in run_python(EVALUATION_WITHOUT_TORCH).splitlines()}
+    assert list(said) == [step.name for step in STEPS]
+    assert "'log-cluster'" in said["detection"] and "'two-sample AUC, gradient boosting'" in said["detection"]
+    assert "GRU" not in said["detection"] and "they need torch, which is not installed" in said["detection"]
+    assert "'TSTR MAE'" in said["prediction"] and "'membership AUC, density'" in said["attacks"]
+
+
+def test_an_evaluation_imports_torch_in_one_place() -> None:
+    """And that one is imported when a network is trained: to read a table and to count takes no torch."""
+    takes = {name for name, path in MODULES.items() if "torch" in {one.split(".")[0] for one in imported(path)}}
+    assert {name for name in takes if name.startswith("evaluation")} == {"evaluation.recurrent"}
+    loaded = run_python("import sys, hg3.evaluation.evaluate, hg3.evaluation.report; print(*sys.modules)").split()
+    assert "hg3.evaluation.evaluate" in loaded and "torch" not in loaded
 
 
 def test_package_lies_where_its_tests_do() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hg3.evaluation.cohorts import Compared
 from hg3.evaluation.draws import Draws, Measured, Parts, make_draws
-from hg3.evaluation.fidelity.detection import detection_measures
+from hg3.evaluation.fidelity.detection import detection
 from hg3.evaluation.fidelity.health_gym import health_gym_measures
 from hg3.evaluation.fidelity.marginals import marginal_measures
 from hg3.evaluation.fidelity.pairs import pair_measures
@@ -37,16 +37,12 @@ def _unseeded(measures: Callable[[Parts[Panel], Draws], list[Measured]]) -> Call
     return lambda panels, draws, _: (measures(panels, draws), {}, [])
 
 
-def _seeded(measures: Callable[[Parts[Panel], Draws, int], list[Measured]]) -> Callable[..., Found]:
-    return lambda panels, draws, seed: (measures(panels, draws, seed), {}, [])
-
-
 STEPS = (
     Step("columns", "fidelity", _unseeded(marginal_measures)),
     Step("columns together", "fidelity", _unseeded(pair_measures)),
     Step("subgroups", "fidelity", subgroup_measures),
     Step("as Health Gym measures", "fidelity", _unseeded(health_gym_measures)),
-    Step("detection", "fidelity", _seeded(detection_measures)),
+    Step("detection", "fidelity", detection),
     Step("course", "time", _unseeded(temporal_measures)),
     Step("trends", "time", _unseeded(trend_measures)),
     Step("prediction", "utility", utility_measures),

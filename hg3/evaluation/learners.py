@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-import torch
 
 from hg3.errors import MissingLibraryError
 
@@ -36,16 +35,28 @@ def library(module: str) -> Any:
         ) from None
 
 
+def is_there(module: str) -> bool:
+    """Return whether a library is installed."""
+    try:
+        library(module)
+    except MissingLibraryError:
+        return False
+    return True
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread: on tables and networks this small others mostly wait, on a shared machine for minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch = library("torch") if is_there("torch") else None
+    before = torch.get_num_threads() if torch else 1
+    if torch:
+        torch.set_num_threads(1)
     try:
         with library("threadpoolctl").threadpool_limits(1):
             yield
     finally:
-        torch.set_num_threads(before)
+        if torch:
+            torch.set_num_threads(before)
 
 
 def boosted_log_odds(

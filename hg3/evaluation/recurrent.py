@@ -1,6 +1,7 @@
 """Small recurrent networks on encoded records: one tells two sorts of patients apart, one predicts the next time.
 
 Both are made for a few hundred patients and seconds on one core. A result is a function of the records and the seed.
+The one module of an evaluation that needs torch: `detection` imports it when it gets there.
 """
 
 from collections.abc import Callable, Iterator

@@ -5,43 +5,106 @@ misses another may find: boosted trees see what a record adds up to, a GRU its c
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from hg3.evaluation.draws import Draws, Measured, Parts, measure
+from hg3.evaluation.draws import Draws, Measured, Parts
 from hg3.evaluation.features import Encoded, Features, encode, places, summary
-from hg3.evaluation.learners import area_under_curve, boosted_log_odds, folds, library
-from hg3.evaluation.panel import Panel
-from hg3.evaluation.recurrent import next_time_errors, recurrent_log_odds, sequences
-from hg3.evaluation.summaries import Events
+from hg3.evaluation.fidelity.clusters import log_cluster
+from hg3.evaluation.learners import area_under_curve, boosted_log_odds, folds, is_there
+from hg3.evaluation.panel import Panel, some_patients
+from hg3.evaluation.results import Found
 
 # A learner is trained for each of these draws, in every fold and for score and ceiling; the others say no more.
 BOOSTING_DRAWS = 5
 GRU_DRAWS = 2
-N_CLUSTERS = 20
-FEWEST_IN_A_CLUSTER = 10  # patients, on average; shares of fewer say nothing
-FURTHEST = 3.0  # deviations; beyond, an outlier would be a cluster by itself
+
+BOOSTING, GRU, DISCRIMINATIVE = "two-sample AUC, gradient boosting", "two-sample AUC, GRU", "discriminative score"
+NO_TORCH = "Recurrent networks were not trained: they need torch, which is not installed."
 
 LogOdds = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
+Look = Callable[[np.ndarray, np.ndarray, int], tuple[float, float]]
+
+
+def detection(panels: Parts[Panel], draws: Draws, seed: int = 0) -> Found:
+    """Return the measures, and remarks on those that cannot tell anything here."""
+    measures = detection_measures(panels, draws, seed)
+    blind = [found for found in measures if found.is_known and not found.has_power]
+    remarks = [_no_power(found, int(draws.holdout[0].sum())) for found in blind]
+    return measures, {}, [*remarks, *([] if is_there("torch") else [NO_TORCH])]
+
+
+def _no_power(found: Measured, n_patients: int) -> str:
+    assert found.control is not None
+    return (
+        f"{found.name[0].upper()}{found.name[1:]}, has no power: of {n_patients} patients a group it tells real ones "
+        f"whose columns were exchanged between patients from others at {found.control.min():.2f} to "
+        f"{found.control.max():.2f}, and real ones as they are at {found.ceiling.min():.2f} to "
+        f"{found.ceiling.max():.2f}. That it tells the release at {found.score.mean():.2f} says nothing of the release."
+    )
 
 
 def detection_measures(panels: Parts[Panel], draws: Draws, seed: int = 0) -> list[Measured]:
     """Return two-sample AUCs of two learners, TimeGAN's discriminative and predictive scores, and log-cluster.
 
-    All are lower for a better release. An AUC is 0.5 where nothing can be told, and below that by chance alone.
+    All are lower for a better release. An AUC is 0.5 where nothing can be told, and below that by chance alone. Without
+    torch, what takes a recurrent network is not estimable.
     """
-    features, records = panels.each(summary), encode(panels)
-    boosted = _told_apart(features.each(lambda f: f.values), draws, BOOSTING_DRAWS, boosted_log_odds, seed)
-    recurrent = _told_apart(records.each(sequences), draws, GRU_DRAWS, recurrent_log_odds, seed)
+    features = panels.each(summary)
+    values, look = features.each(lambda f: f.values), _told_apart(boosted_log_odds)
+    boosted = _of_both(BOOSTING, _each_draw(values, draws, BOOSTING_DRAWS, look, seed), lambda told: told[:, 0])
+    control = _control(features, draws, look, seed)
     return [
-        _of_both("two-sample AUC, gradient boosting", boosted, lambda told: told[:, 0]),
-        _of_both("two-sample AUC, GRU", recurrent, lambda told: told[:, 0]),
-        # |accuracy - 0.5| on a fifth held out (Yoon et al. 2019, section 5), here on each fifth in its turn
-        _of_both("discriminative score", recurrent, lambda told: np.abs(told[:, 1] - 0.5)),
-        *predictive_scores(panels.holdout, records, draws, seed),
+        Measured(BOOSTING, "", boosted.score, boosted.ceiling, control=control),
+        *(_by_networks(panels, draws, seed) if is_there("torch") else _without_networks(panels.holdout, GRU_DRAWS)),
         log_cluster(features, draws, seed),
     ]
+
+
+def _control(features: Parts[Features], draws: Draws, look: Look, seed: int) -> np.ndarray:
+    """Return the AUC of training patients who are no patients any more, by draw: is anything to be told at all?
+
+    What a record says of each column comes from another patient: every column is right, and none goes with another.
+    """
+    made, held = features.train, features.holdout.values
+    found = []
+    for k in range(min(BOOSTING_DRAWS, len(draws.holdout))):
+        exchanged = _exchanged(made.names, made.values[draws.train[k] > 0], np.random.default_rng([seed, k]))
+        found.append(look(exchanged, held[draws.holdout[k] > 0], seed + k)[0])
+    return np.array(found)
+
+
+def _exchanged(names: tuple[str, ...], values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return features whose columns' groups (all that is said of VL, of drugs) are each given to other patients."""
+    group = np.unique([name.partition(": ")[0] for name in names], return_inverse=True)[1]
+    order = np.stack([random.permutation(len(values)) for _ in range(group.max() + 1)], axis=1)
+    return np.take_along_axis(values, order[:, group], axis=0)
+
+
+def _by_networks(panels: Parts[Panel], draws: Draws, seed: int) -> list[Measured]:
+    from hg3.evaluation.recurrent import recurrent_log_odds, sequences  # takes torch
+
+    drawn = draws.made[:GRU_DRAWS].any(axis=0)  # of a large release the numbers of no others have to be in memory
+    records = encode(replace(panels, made=some_patients(panels.made, drawn)))
+    draws = replace(draws, made=draws.made[:, drawn])
+    look = _told_apart(recurrent_log_odds)
+    found = _each_draw(
+        records, draws, GRU_DRAWS, lambda one, other, seed: look(sequences(one), sequences(other), seed), seed
+    )
+    return [
+        _of_both(GRU, found, lambda told: told[:, 0]),
+        # |accuracy - 0.5| on a fifth held out (Yoon et al. 2019, section 5), here on each fifth in its turn
+        _of_both(DISCRIMINATIVE, found, lambda told: np.abs(told[:, 1] - 0.5)),
+        *predictive_scores(panels.holdout, records, draws, seed),
+    ]
+
+
+def _without_networks(holdout: Panel, n_draws: int) -> list[Measured]:
+    subjects = [(GRU, ""), (DISCRIMINATIVE, ""), *(("predictive score", name) for name in places(holdout))]
+    unknown = np.full(n_draws, np.nan)
+    return [Measured(name, subject, unknown, unknown) for name, subject in subjects]
 
 
 def _of_both(
@@ -72,10 +135,8 @@ def _chosen(values: Any, patients: np.ndarray) -> Any:
     return values[patients]
 
 
-def _told_apart(
-    values: Parts[np.ndarray], draws: Draws, n_draws: int, log_odds: LogOdds, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return AUC and accuracy out of fold in each draw, (draws, 2), of score and of ceiling.
+def _told_apart(log_odds: LogOdds) -> Look:
+    """Return a function of two groups of patients and a seed: AUC and accuracy out of fold.
 
     The AUC is the mean of those within a fold: log odds of two learners are not on one scale, and lower where
     a learner happened to see fewer of a sort, which pooled would look like less than chance.
@@ -90,7 +151,7 @@ def _told_apart(
             right += int(((found > 0) == labels[test]).sum())
         return (float(np.mean(areas)), right / len(labels)) if areas else (np.nan, np.nan)
 
-    return _each_draw(values, draws, n_draws, look, seed)
+    return look
 
 
 def predictive_scores(holdout: Panel, records: Parts[Encoded], draws: Draws, seed: int = 0) -> list[Measured]:
@@ -100,6 +161,7 @@ def predictive_scores(holdout: Panel, records: Parts[Encoded], draws: Draws, see
     learned from the release, and from training patients for the ceiling (Yoon et al. 2019, section 5, for every
     column, where the paper has the last one). Not estimable where no record goes on.
     """
+    from hg3.evaluation.recurrent import next_time_errors  # takes torch
 
     def look(learned: Encoded, held: Encoded, seed: int) -> np.ndarray:
         return next_time_errors(learned, held, seed).sum(axis=0)
@@ -117,53 +179,3 @@ def _mean_error(numbers: slice) -> Callable[[np.ndarray], np.ndarray]:
         return sums[:, 1:][:, numbers].mean(axis=1) / times
 
     return of
-
-
-def log_cluster(features: Parts[Features], draws: Draws, seed: int = 0) -> Measured:
-    """Return U = ln(1/G sum_k (n_real_k / n_k - c)^2), c the share of real patients (Goncalves et al. 2020).
-
-    G = 20 clusters of k-means, fewer for fewer than 200 patients, not estimable for fewer than 20. They are made once,
-    of equal numbers of all three parts (the first draw's), so that score and ceiling are counts in the same clusters.
-    """
-    first = draws.each(lambda weights: weights[0] > 0)
-    values = Parts(*(getattr(features, part).values for part in ("made", "train", "holdout")))
-    points, pooled = _standardised(values, first)
-    n_clusters = min(N_CLUSTERS, len(pooled) // FEWEST_IN_A_CLUSTER)
-    if n_clusters < 2:
-        unknown = np.full(len(draws.holdout), np.nan)
-        return Measured("log-cluster", "", unknown, unknown)
-    clusters = library("sklearn.cluster").KMeans(n_clusters, n_init=3, random_state=seed).fit(pooled)
-    counts = points.each(lambda part: Events(np.arange(len(part)), clusters.predict(part), (n_clusters,)))
-    return measure("log-cluster", "", counts, draws, _log_cluster_of)
-
-
-def _standardised(values: Parts[np.ndarray], chosen: Draws) -> tuple[Parts[np.ndarray], np.ndarray]:
-    """Return every patient's features in deviations from the mean of the chosen ones, and the chosen of all parts.
-
-    NaN, unknown, is the mean, and a feature that has any is followed by whether it is known.
-    """
-    pooled = np.concatenate([getattr(values, part)[getattr(chosen, part)] for part in vars(values)])
-    known = ~np.isnan(pooled)
-    n = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, pooled, 0.0).sum(axis=0) / n
-    deviation = np.sqrt(np.where(known, (pooled - mean) ** 2, 0.0).sum(axis=0) / n)
-    some = ~known.all(axis=0)
-    scale = np.where(deviation > 0, deviation, 1.0)
-
-    def points(part: np.ndarray) -> np.ndarray:
-        near = np.clip(np.nan_to_num((part - mean) / scale), -FURTHEST, FURTHEST)
-        return np.concatenate([near, ~np.isnan(part[:, some])], axis=1)
-
-    return values.each(points), points(pooled)
-
-
-def _log_cluster_of(one: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Return U from counts by cluster (draws, G); an empty cluster is nothing to tell by.
-
-    At the least what one patient too many in one cluster gives, where the logarithm would be infinite.
-    """
-    both = one + real
-    total = both.sum(axis=-1, keepdims=True)
-    share = real.sum(axis=-1, keepdims=True) / total
-    apart = np.where(both > 0, real / np.where(both > 0, both, 1.0) - share, 0.0)
-    return np.log(np.maximum((apart**2).mean(axis=-1), 1.0 / (total[:, 0] ** 2 * both.shape[-1])))

@@ -31,7 +31,7 @@ def quiet(seed: int) -> Iterator[Any]:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), catch_warnings():
         simplefilter("ignore")
         states = python_random.getstate(), np.random.get_state()  # which its import uses already
-        d3rlpy, torch = library("d3rlpy"), library("torch")
+        torch, d3rlpy = library("torch"), library("d3rlpy")
         with torch.random.fork_rng(devices=[]):
             d3rlpy.seed(seed)
             yield d3rlpy

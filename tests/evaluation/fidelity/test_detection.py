@@ -9,8 +9,10 @@ import pytest
 from hg3.evaluation import learners, recurrent
 from hg3.evaluation.draws import N_DRAWS, Draws, Measured, Parts, make_draws
 from hg3.evaluation.features import summary
-from hg3.evaluation.fidelity import detection
-from hg3.evaluation.fidelity.detection import BOOSTING_DRAWS, GRU_DRAWS, detection_measures, log_cluster
+from hg3.evaluation.fidelity import clusters, detection
+from hg3.evaluation.fidelity.clusters import log_cluster
+from hg3.evaluation.fidelity.detection import BOOSTING_DRAWS, GRU_DRAWS, detection_measures
+from hg3.evaluation.gates import Gates, judge, load_gates
 from hg3.evaluation.panel import Panel
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.schema import TableSchema, load_schema
@@ -79,6 +81,37 @@ def test_patients_of_one_distribution_are_not_told_apart(alike: dict[str, Measur
         assert 0.4 < alike[name].score[0] < 0.6 and 0.4 < alike[name].ceiling[0] < 0.6, name
     assert alike[DISCRIMINATIVE].score[0] < 0.1
     assert set(alike) == {*NAMES, "predictive score: lab", "predictive score: drug"}  # sex has no next time
+
+
+def test_patients_of_exchanged_columns_are_told_from_patients_where_there_are_enough(
+    real: tuple[Panel, Panel], alike: dict[str, Measured]
+) -> None:
+    assert alike[BOOSTING].has_power and alike[BOOSTING].control is not None
+    assert alike[BOOSTING].control[0] > 0.7
+    assert all(measured.has_power for name, measured in alike.items() if name != BOOSTING)  # which have no control
+
+
+def test_exchanged_columns_are_those_of_patients_and_go_together_within() -> None:
+    names, rng = ("rows", "a: mean", "a: last", "b: mean"), np.random.default_rng(0)
+    values = np.arange(50)[:, None] + np.array([0, 100, 200, 300])
+    found = detection._exchanged(names, values, rng)
+    np.testing.assert_array_equal(np.sort(found, axis=0), values)
+    np.testing.assert_array_equal(found[:, 2] - found[:, 1], np.full(50, 100))
+    assert (found[:, 3] - found[:, 1] == 200).sum() < 10 and (found[:, 1] - found[:, 0] == 100).sum() < 10
+
+
+def test_a_learner_without_power_says_so(little_training: None) -> None:
+    """Of 12 patients a group nothing can be told, were they ever so bad; no gate takes that for a merit."""
+    panels = Parts(*(panel(walks(24, seed)) for seed in (1, 2, 3)))
+    measures, tables, remarks = detection.detection(panels, make_draws(Parts(24, 24, 24)))
+    boosted = next(measured for measured in measures if measured.name == BOOSTING)
+    assert boosted.is_known and not boosted.has_power and tables == {}
+    assert len(remarks) == 1 and remarks[0].startswith(
+        "Two-sample AUC, gradient boosting, has no power: of 12 patients"
+    )
+    (gate,) = [gate for gate in load_gates().gates if gate.measures == (BOOSTING,)]
+    (verdict,) = judge(Gates(gates=(gate,)), measures)
+    assert verdict.state == "not estimable" and verdict.passed
 
 
 def test_shuffled_months_are_told(real: tuple[Panel, Panel], alike: dict[str, Measured]) -> None:
@@ -184,7 +217,7 @@ def test_only_the_patients_of_a_draw_are_looked_at(little_training: None) -> Non
     ],
 )
 def test_log_cluster_is_that_of_the_paper(made: list[int], held: list[int], expected: float) -> None:
-    found = detection._log_cluster_of(np.array([made], float), np.array([held], float))
+    found = clusters._log_cluster_of(np.array([made], float), np.array([held], float))
     assert found.tolist() == pytest.approx([expected])
 
 
