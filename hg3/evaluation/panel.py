@@ -80,7 +80,7 @@ def scored(panels: Parts[Panel], column: Column) -> Parts[np.ndarray]:
     """Return a real on every row as the share of real patients' cells below it, ties in the middle, (N, L); NaN stays.
 
     One scale for all, made from the real patients alone, which no outlier dominates: a correlation of such scores is
-    Spearman's.
+    Spearman's for these patients, and nearly so for others whose column has another shape.
     """
     values = panels.each(lambda panel: panel.row_values(column))
     known = np.sort(np.concatenate([part[~np.isnan(part)] for part in (values.train, values.holdout)]))

@@ -96,25 +96,38 @@ def transition_variation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (shares(starts) * total_variation(one, other)).sum(axis=-1)
 
 
+def error_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the absolute difference of two numbers, where NaN is one that nothing defines, (draws,).
+
+    That the real patients (`other`) do not define a number says nothing of a release: NaN. That they do and the release
+    does not is as wrong as can be, and never right: 1, as nothing against something is everywhere.
+    """
+    return np.where(np.isnan(one) & ~np.isnan(other), 1.0, np.abs(one - other))
+
+
 def correlation_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the absolute difference of two correlations from `lag_moments` (draws, 6)."""
-    return np.abs(correlation(one) - correlation(other))
+    """Return the `error_of` two correlations from `lag_moments` (draws, 6)."""
+    return error_of(correlation(one), correlation(other))
 
 
 def correlation(moments: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation from sums (..., 6); 0 where a side does not vary or there are no pairs."""
+    """Return Pearson's correlation from sums (..., 6); NaN where a side does not vary or there are no pairs."""
     n, x, y, xx, yy, xy = np.moveaxis(moments, -1, 0)
     n = np.maximum(n, 1.0)
     spread_x, spread_y = xx - x * x / n, yy - y * y / n
     varies = (spread_x > 1e-9 * np.abs(xx)) & (spread_y > 1e-9 * np.abs(yy))
     root = np.sqrt(np.where(varies, spread_x * spread_y, 1.0))
-    return np.where(varies, (xy - x * y / n) / root, 0.0)
+    return np.where(varies, (xy - x * y / n) / root, np.nan)
 
 
 def rate_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the absolute difference of two rates from (draws, 2): how often it happened, and how often it could."""
-    rates = [counts[..., 0] / np.maximum(counts[..., 1], 1.0) for counts in (one, other)]
-    return np.abs(rates[0] - rates[1])
+    """Return the `error_of` two rates from (draws, 2): how often it happened, and how often it could."""
+    return error_of(rate(one), rate(other))
+
+
+def rate(counts: np.ndarray) -> np.ndarray:
+    """Return how often of how often it could, from (..., 2); NaN where it could never."""
+    return np.where(counts[..., 1] > 0, counts[..., 0] / np.maximum(counts[..., 1], 1.0), np.nan)
 
 
 def shares(counts: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from hg3.evaluation.draws import N_DRAWS, Parts, make_draws, measure
 from hg3.evaluation.fidelity.pairs import correlation_ratio, cramers_v
 from hg3.evaluation.summaries import (
     correlation,
+    correlation_error,
     kolmogorov_smirnov,
     lag_moments,
     ranked,
@@ -65,8 +66,9 @@ def test_correlation_from_moments_is_that_of_numpy() -> None:
     moments = lag_moments(x, y).under(np.ones((1, 30)))
     assert correlation(moments)[0] == pytest.approx(np.corrcoef(x[both], y[both])[0, 1], abs=1e-12)
     constant = lag_moments(np.full((30, 5), 0.1), y).under(np.ones((1, 30)))
-    assert correlation(constant)[0] == 0.0
-    assert correlation(np.zeros((1, 6)))[0] == 0.0
+    assert np.isnan(correlation(constant)[0]) and np.isnan(correlation(np.zeros((1, 6)))[0])
+    assert correlation_error(constant, moments).tolist() == [1.0]  # what does not vary is not what varies
+    assert np.isnan(correlation_error(moments, constant)).all()
 
 
 def test_cramers_v_is_that_of_scipy() -> None:
@@ -76,8 +78,8 @@ def test_cramers_v_is_that_of_scipy() -> None:
         expected = stats.contingency.association(table, method="cramer")
         assert cramers_v(table[None].astype(float))[0] == pytest.approx(expected, abs=1e-12)
     assert cramers_v(np.array([[[5.0, 0], [0, 7]]]))[0] == pytest.approx(1.0)
-    assert cramers_v(np.array([[[5.0, 7], [0, 0]]]))[0] == 0.0
-    assert cramers_v(np.zeros((1, 2, 2)))[0] == 0.0
+    assert np.isnan(cramers_v(np.array([[[5.0, 7], [0, 0]]]))).all()
+    assert np.isnan(cramers_v(np.zeros((1, 2, 2)))).all()
 
 
 def test_correlation_ratio_is_the_share_of_variance_between_codes() -> None:
@@ -87,8 +89,13 @@ def test_correlation_ratio_is_the_share_of_variance_between_codes() -> None:
     sums = np.array([[(codes == k).sum(), x[codes == k].sum(), (x[codes == k] ** 2).sum()] for k in range(3)])
     means = np.array([x[codes == k].mean() for k in codes])
     assert correlation_ratio(sums[None])[0] == pytest.approx(np.sqrt(means.var() / x.var()), abs=1e-12)
-    assert correlation_ratio(np.zeros((1, 3, 3)))[0] == 0.0
+    assert np.isnan(correlation_ratio(np.zeros((1, 3, 3)))).all()
+    one_code = np.array([[sums.sum(axis=0), [0, 0, 0]]])
+    assert np.isnan(correlation_ratio(one_code)).all()
 
 
-def test_rates_of_nothing_are_zero() -> None:
-    assert rate_error(np.array([[0.0, 0]]), np.array([[1.0, 4]])) == 0.25
+def test_a_rate_of_nothing_is_never_right() -> None:
+    nothing, never, quarter = (np.array([counts], float) for counts in ([0, 0], [0, 7], [1, 4]))
+    assert rate_error(never, quarter) == 0.25 and rate_error(quarter, quarter) == 0.0
+    assert rate_error(nothing, quarter) == rate_error(nothing, never) == 1.0
+    assert np.isnan(rate_error(quarter, nothing)) and np.isnan(rate_error(nothing, nothing))

@@ -21,7 +21,6 @@ from hg3.evaluation.summaries import (
     Events,
     Moments,
     correlation,
-    correlation_error,
     lag_moments,
     ranked,
     total_variation,
@@ -43,7 +42,7 @@ def health_gym_measures(panels: Parts[Panel], draws: Draws) -> list[Measured]:
     found = []
     for one, other in combinations(panels.holdout.schema.columns, 2):
         subject = f"{one.name}, {other.name}"
-        found.append(measure(STATIC, subject, _on_rows(panels, one, other), draws, correlation_error))
+        found.append(measure(STATIC, subject, _on_rows(panels, one, other), draws, _static_error))
     for name, one, other, moments in _within_patients(panels):
         found.append(measure(name, f"{one.name}, {other.name}", moments, draws, _fisher_error))
     columns = panels.holdout.schema.known_subgroups()
@@ -61,7 +60,7 @@ def matrices(panels: Parts[Panel]) -> dict[str, Parts[pd.DataFrame]]:
     one = np.eye(len(names)) + np.where(np.eye(len(names)), 0.0, np.nan)
     found = {kind: panels.each(lambda _: pd.DataFrame(one.copy(), names, names)) for kind in (STATIC, TREND, CYCLE)}
     for first, second in combinations(panels.holdout.schema.columns, 2):
-        _fill(found[STATIC], first, second, _on_rows(panels, first, second).each(lambda m: correlation(_total(m))))
+        _fill(found[STATIC], first, second, _on_rows(panels, first, second).each(lambda m: _published(_total(m))))
     for kind, first, second, moments in _within_patients(panels):
         _fill(found[kind], first, second, moments.each(lambda m: _fisher(_total(m))))
     return found
@@ -129,13 +128,22 @@ def _fisher_moments(one: np.ndarray, other: np.ndarray) -> Moments:
     n, x, y, xx, yy, _ = np.moveaxis(moments, -1, 0)
     varies = [square - total**2 / np.maximum(n, 1.0) > n * FLAT**2 for total, square in ((x, xx), (y, yy))]
     weight = np.where((n >= FEWEST_TIMES) & varies[0] & varies[1], n - 3.0, 0.0)
-    return Moments(np.stack([weight * np.arctanh(np.clip(correlation(moments), -CLIP, CLIP)), weight], axis=1))
+    return Moments(np.stack([weight * np.arctanh(np.clip(_published(moments), -CLIP, CLIP)), weight], axis=1))
 
 
 def _fisher(sums: np.ndarray) -> np.ndarray:
     """Return the correlation that patients have on Fisher's average, of sums (..., 2); NaN where none has any."""
     known = sums[..., 1] > 0
     return np.where(known, np.tanh(sums[..., 0] / np.where(known, sums[..., 1], 1.0)), np.nan)
+
+
+def _published(moments: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation; 0 where nothing defines it, as published."""
+    return np.nan_to_num(correlation(moments))
+
+
+def _static_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.abs(_published(one) - _published(other))
 
 
 def _fisher_error(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """How columns go together on a row, beside real patients: each measure an error, 0 at best.
 
-Two reals: Spearman's correlation. Two categories: Cramer's V, and the TV of their joint table. A category and a
-real: the correlation ratio eta of the real's rank scores. A static value stands on every row of its patient.
+Two reals: the correlation of their rank scores. Two categories: Cramer's V, and the TV of their joint table. A category
+and a real: the correlation ratio eta of the real's rank scores. A static value stands on every row of its patient.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,11 +14,11 @@ import numpy as np
 
 from hg3.evaluation.draws import Draws, Measured, Parts, Summary, measure
 from hg3.evaluation.panel import Panel, scored
-from hg3.evaluation.summaries import Events, Moments, correlation, events_at, lag_moments, total_variation
+from hg3.evaluation.summaries import Events, Moments, correlation, error_of, events_at, lag_moments, total_variation
 from hg3.table.column import Column
 
 ASSOCIATION = "association"
-Kind = Literal["Spearman's correlation", "Cramér's V", "eta"]
+Kind = Literal["correlation of rank scores", "Cramér's V", "eta"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Pair:
 
     Parameters
     ----------
-    kind : the association's name: Spearman's correlation, Cramer's V or eta.
+    kind : the association's name. Rank scores are the shares of real patients' cells below: Spearman's correlation of
+        the real patients, while a release is ranked among them, so that a wrong shape of a column is no right rank.
     """
 
     columns: tuple[Column, Column]
@@ -56,7 +57,7 @@ def column_pairs(panels: Parts[Panel]) -> Iterator[Pair]:
     for one, other in combinations(panels.holdout.schema.columns, 2):
         if one.is_real and other.is_real:
             moments = _both(lag_moments, scores[one.name], scores[other.name])
-            yield Pair((one, other), "Spearman's correlation", moments, correlation)
+            yield Pair((one, other), "correlation of rank scores", moments, correlation)
         elif one.is_real or other.is_real:
             real, category = (one, other) if one.is_real else (other, one)
             sums = _both(partial(_sums_by_code, category=category), panels, scores[real.name])
@@ -93,25 +94,25 @@ def _joint_variation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _error_of(association: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    return lambda one, other: np.abs(association(one) - association(other))
+    return lambda one, other: error_of(association(one), association(other))
 
 
 def cramers_v(table: np.ndarray) -> np.ndarray:
-    """Return Cramer's V of tables (..., K, M), 0 to 1; 0 where a side has one code only."""
+    """Return Cramer's V of tables (..., K, M), 0 to 1; NaN where a side has one code only, or none."""
     total = np.maximum(table.sum(axis=(-2, -1)), 1.0)
     rows, columns = table.sum(axis=-1, keepdims=True), table.sum(axis=-2, keepdims=True)
     expected = rows * columns / total[..., None, None]
     chi_squared = ((table - expected) ** 2 / np.where(expected > 0, expected, 1.0)).sum(axis=(-2, -1))
     smaller = np.minimum((rows > 0).sum(axis=(-2, -1)), (columns > 0).sum(axis=(-2, -1)))
-    return np.sqrt(chi_squared / total / np.maximum(smaller - 1, 1))
+    return np.where(smaller > 1, np.sqrt(chi_squared / total / np.maximum(smaller - 1, 1)), np.nan)
 
 
 def correlation_ratio(sums: np.ndarray) -> np.ndarray:
     """Return eta, 0 to 1, from n, sum and sum of squares by code (..., K, 3): the root of the variance between codes
-    over the whole."""
+    over the whole; NaN where the real does not vary, or the category has one code only."""
     n, x, xx = np.moveaxis(sums, -1, 0)
     total, mean = np.maximum(n.sum(axis=-1), 1.0), x.sum(axis=-1) / np.maximum(n.sum(axis=-1), 1.0)
     whole = xx.sum(axis=-1) - total * mean**2
     between = (n * (x / np.maximum(n, 1.0) - mean[..., None]) ** 2).sum(axis=-1)
-    varies = whole > 1e-9 * np.maximum(xx.sum(axis=-1), 1e-300)
-    return np.sqrt(np.where(varies, between / np.where(varies, whole, 1.0), 0.0))
+    varies = (whole > 1e-9 * np.maximum(xx.sum(axis=-1), 1e-300)) & ((n > 0).sum(axis=-1) > 1)
+    return np.sqrt(np.where(varies, between / np.where(varies, whole, 1.0), np.nan))

@@ -130,7 +130,7 @@ def _stay_lengths(begins: np.ndarray, here: np.ndarray) -> np.ndarray:
 
 
 def autocorrelations(panels: Parts[Panel], column: Column, draws: Draws) -> list[Measured]:
-    """Return the errors of Spearman's correlation of a real with itself 1 to 12 times later, over all patients."""
+    """Return the errors of the correlation of a real's rank scores with themselves 1 to 12 times later, over all."""
     scores, found = scored(panels, column), []
     for lag in (lag for lag in LAGS if lag < panels.holdout.schema.length):
         pairs = scores.each(partial(_lagged, lag=lag))

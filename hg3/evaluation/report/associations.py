@@ -38,7 +38,7 @@ def associations(panels: Parts[Panel]) -> list[Association]:
 
 
 def association_of(panels: Parts[Panel], pair: Pair) -> Association:
-    """Return a pair's association, over all patients."""
+    """Return a pair's association, over all patients; of synthetic ones alone, it says nothing."""
     one, other = (~np.isnan(panels.holdout.row_values(column)) for column in pair.columns)
     enough = (one & other).any(axis=1).sum() >= FEWEST_PATIENTS
     if not enough:
@@ -47,7 +47,7 @@ def association_of(panels: Parts[Panel], pair: Pair) -> Association:
         float(pair.association(summed.under(np.ones((1, panel.n_patients))))[0])
         for summed, panel in ((pair.parts.holdout, panels.holdout), (pair.parts.made, panels.made))
     )
-    return Association(pair, real, made)
+    return Association(pair, real, made if np.isfinite(real) else np.nan)
 
 
 def association_figure(panels: Parts[Panel], found: list[Association]) -> Figure:
@@ -65,7 +65,8 @@ def association_figure(panels: Parts[Panel], found: list[Association]) -> Figure
     )
     return Figure(
         "How columns go together",
-        "Spearman’s correlation of two reals, Cramér’s V of two categories, eta of a category and a real, over rows. "
+        "Correlation of the rank scores of two reals, Cramér’s V of two categories, eta of a category and a real, over "
+        "rows. "
         "Blue is positive, ochre negative; a table that looks like the other two, and a white third one, is the aim. "
         f"The third is coloured in full from a difference of {full:g} on.",
         (Group(pictures),),

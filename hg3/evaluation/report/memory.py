@@ -36,8 +36,8 @@ def memory_figure(panels: Parts[Panel], evaluation: Evaluation) -> Figure | None
     pictures = tuple(_drawn(by_name[name], lags, *known[name], widths, step) for name in shown)
     return Figure(
         "How long values remember",
-        f"Spearman’s correlation of a value with the same patient’s value 1 to {lags[-1]} {step}s later. The grey band "
-        "is where 95% of equally many real patients lie; the blue line should run inside it.",
+        f"Correlation of a value’s rank score with that of the same patient 1 to {lags[-1]} {step}s later. The grey "
+        "band is where 95% of equally many real patients lie; the blue line should run inside it.",
         (Group(pictures),),
         left_out(len(shown), len(known)),
     )

@@ -184,10 +184,13 @@ def _memory(panels: Parts[Panel], columns: list[Column], measured: Measured) -> 
 
 def _association(panels: Parts[Panel], columns: list[Column], measured: Measured) -> Told:
     found = next((association_of(panels, p) for p in column_pairs(panels) if p.subject == measured.subject), None)
-    if found is None or not np.isfinite(found.real + found.made):
+    if found is None or not np.isfinite(found.real):
         return None
     names = f"{long_name(columns[0])} and {long_name(columns[1])}"
     kind = found.pair.kind.replace("'", "’")
+    if not np.isfinite(found.made):
+        numbers = f"{kind} is {two_decimals(found.real)} among patients, against none"
+        return f"{names} cannot go together in the release, where one of them is always the same: {numbers}."
     numbers = f"{two_decimals(found.made)} against {two_decimals(found.real)}"
     return f"{names} go together {_strength(found)}: {kind} is {numbers}."
 
@@ -231,10 +234,13 @@ def _slopes(panels: Parts[Panel], columns: list[Column], measured: Measured) -> 
         one, other = (slopes_of(panel, column) for column in columns)
         signs = np.sign(one) * np.sign(other)
         if measured.name == "slope signs":
-            return float((signs == 1).sum() / max((np.abs(signs) == 1).sum(), 1))
+            both = (np.abs(signs) == 1).sum()
+            return float((signs == 1).sum() / both) if both else np.nan
         return float(correlation(lag_moments(one[None], other[None]).sums[0]))
 
     real, made = _both(panels, together)
+    if not np.isfinite(real + made):
+        return None
     names = f"{long_name(columns[0])} and {long_name(columns[1])}"
     if measured.name == "slope signs":
         return (
