@@ -8,7 +8,7 @@ from hg3.evaluation.panel import Panel
 from hg3.evaluation.privacy import disclosure
 from hg3.evaluation.privacy.attributes import attributes
 from hg3.evaluation.privacy.disclosure import disclosure_measures
-from tests.evaluation.privacy.cases import cohort, contains, people
+from tests.evaluation.privacy.cases import cohort, contains, people, some
 from tests.table.cases import make_schema, tiny_columns
 
 
@@ -49,6 +49,22 @@ def test_everybody_is_found_where_everybody_is_alone_and_repeated(monkeypatch: p
     has_height = ~np.isnan(panels.train.values["height"][:, 0])
     assert measured.score.mean() > 0.95 * has_height.mean()
     assert measured.ceiling.mean() < 0.1
+
+
+def test_identical_tables_are_as_risky_as_one_another() -> None:
+    """Who was trained on and who was held out are the same people: nothing is learned of the one and not the other."""
+    one = people(300, 1)
+    (measured,), _ = disclosure_measures(Parts(one, one, one))
+    np.testing.assert_array_equal(measured.score, measured.ceiling)
+    assert measured.score.mean() > 0.02
+
+
+def test_the_order_of_patients_changes_chance_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disclosure, "resamples", lambda n, seed: np.ones((1, n)))
+    panels, order = cohort(200, 0.3), np.random.default_rng(1).permutation(200)
+    (found,), _ = disclosure_measures(panels)
+    (turned,), _ = disclosure_measures(panels.each(lambda panel: some(panel, order)))
+    assert turned.score[0] == pytest.approx(found.score[0]) and turned.ceiling[0] == pytest.approx(found.ceiling[0])
 
 
 @pytest.mark.parametrize("seed", [0, 1])

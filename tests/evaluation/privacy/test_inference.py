@@ -79,6 +79,19 @@ def test_order_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found == pytest.approx(right(panels, "drug"))
 
 
+def test_identical_tables_tell_as_much_of_members_as_of_others() -> None:
+    one = people(200, 1)
+    for name, measured in by_name(inference_measures(Parts(one, one, one))[0]).items():
+        np.testing.assert_array_equal(measured.score, measured.ceiling, err_msg=name)
+        assert measured.score.mean() > 0.7, name  # each stands beside their own record
+
+
+def test_a_release_that_is_the_training_tells_of_it() -> None:
+    train, holdout = people(200, 1), people(200, 2)
+    for name, measured in by_name(inference_measures(Parts(train, train, holdout))[0]).items():
+        assert measured.difference()[1] > 0.1, name
+
+
 def test_nothing_to_infer() -> None:
     panels = Parts(*(people(30, seed, make_schema([SEX])) for seed in range(3)))
     assert inference_measures(panels) == ([], ["No column but quasi-identifiers: there is nothing to infer."])

@@ -7,6 +7,7 @@ import numpy as np
 from hg3.evaluation.draws import Parts
 from hg3.evaluation.panel import Panel
 from hg3.evaluation.utility.forecast import _pairs, forecast_measures
+from tests.evaluation.privacy.cases import some
 from tests.evaluation.utility.cases import made, needs
 
 pytestmark = needs("sklearn")
@@ -38,6 +39,13 @@ def test_who_learned_from_noise_is_a_quarter_of_all_values_away() -> None:
 def test_patients_of_the_same_kind_teach_as_much() -> None:
     ((found,), _) = forecast_measures(Parts(constant(200, 0), constant(200, 1), constant(200, 2)))
     assert abs(found.difference()[0]) < 0.01 and found.score.shape == (50,)
+
+
+def test_identical_tables_in_any_order_teach_the_same() -> None:
+    one, order = constant(200, 1), np.random.default_rng(0).permutation(200)
+    for made_ in (one, some(one, order)):
+        ((found,), _) = forecast_measures(Parts(made_, one, constant(200, 2)))
+        assert abs(found.difference()[0]) < 0.005
 
 
 def test_a_pair_is_a_value_and_the_next_one_known() -> None:

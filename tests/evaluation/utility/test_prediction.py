@@ -7,6 +7,7 @@ import pytest
 
 from hg3.evaluation.draws import Measured, Parts
 from hg3.evaluation.utility.prediction import AUGMENTED, AUPRC, AUROC, prediction_measures
+from tests.evaluation.privacy.cases import some
 from tests.evaluation.utility.cases import SCHEMA, made, needs, shuffled
 
 pytestmark = needs("sklearn")
@@ -27,6 +28,21 @@ def test_patients_of_the_same_kind_teach_as_much() -> None:
     assert abs(found[AUROC].difference()[0]) < 0.04
     assert abs(found[AUPRC].difference()[0]) < 0.04
     assert found[AUGMENTED].difference()[0] > -0.02
+
+
+def test_identical_tables_teach_the_same() -> None:
+    """The release and the training are the same people: halves of them differ by chance alone."""
+    found = by_name(Parts(TRAIN, TRAIN, HOLDOUT))
+    for name in (AUROC, AUPRC):
+        mean, low, high = found[name].difference()
+        assert low <= 0.0 <= high and abs(mean) < 0.02, name
+
+
+def test_the_order_of_patients_changes_chance_alone() -> None:
+    release = made(300, seed=3)
+    order = np.random.default_rng(1).permutation(300)
+    found, turned = (by_name(Parts(one, TRAIN, HOLDOUT))[AUROC] for one in (release, some(release, order)))
+    assert turned.score.mean() == pytest.approx(found.score.mean(), abs=0.03)
 
 
 def test_outcomes_of_other_patients_teach_nothing() -> None:
