@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import (
     conditions,
+    evaluate,
     fidelity,
     generate,
     levers,
@@ -30,6 +31,7 @@ from benchmarks.stand_in import prepare, untrained_run
 from benchmarks.timing import in_turns
 from hg3.diffusion.health_gym_v3 import published_losses
 from hg3.diffusion.loss import Batch, Draw
+from hg3.evaluation.evaluate import STEPS
 from hg3.evaluation.gates import load_gates
 from hg3.release import writer
 from hg3.release.load import load
@@ -271,6 +273,17 @@ def test_releases_of_growing_size_are_measured(tmp_path: Path, monkeypatch: pyte
         assert row["fixed_s"] == pytest.approx(row["seconds"] - row["patients"] / row["steady_per_s"], abs=0.1)
     assert 0 < found["ratio"] <= 1 and found["width"] == 16
     assert not list((tmp_path / "work").glob("release-*"))
+
+
+def test_an_evaluation_is_timed_from_tables_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hg3.evaluation.evaluate.STEPS", STEPS[:2])
+    sizes = ("--made", 30, "--real", 20)
+    found = call(evaluate, monkeypatch, *sizes, "--work", tmp_path / "work", "--json", tmp_path / "evaluate.json")
+    assert found["patients"] == {"made": 30, "train": 20, "holdout": 20}
+    assert list(found["seconds_by_section"]) == [step.name for step in STEPS[:2]]
+    assert sum(found["seconds_by_section"].values()) < found["seconds"] + 0.1 and found["measures"] > 50
+    assert found["peak_mib"] >= found["peak_before_mib"] > 100  # torch alone takes that
+    assert (tmp_path / "work" / "report" / "report.html").is_file() and str(tmp_path) not in json.dumps(found)
 
 
 def test_fidelity_makes_each_row_once(

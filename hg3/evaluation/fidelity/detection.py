@@ -86,7 +86,8 @@ def _exchanged(names: tuple[str, ...], values: np.ndarray, random: np.random.Gen
 def _by_networks(panels: Parts[Panel], draws: Draws, seed: int) -> list[Measured]:
     from hg3.evaluation.recurrent import recurrent_log_odds, sequences  # takes torch
 
-    drawn = draws.made[:GRU_DRAWS].any(axis=0)  # of a large release the numbers of no others have to be in memory
+    # Of a large release the numbers of those who are in no draw need not be in memory.
+    drawn = np.flatnonzero(draws.made[:GRU_DRAWS].any(axis=0))
     records = encode(replace(panels, made=some_patients(panels.made, drawn)))
     draws = replace(draws, made=draws.made[:, drawn])
     look = _told_apart(recurrent_log_odds)
