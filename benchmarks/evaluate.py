@@ -42,8 +42,8 @@ def tables(work: Path, made: int, real: int) -> dict[str, Path]:
 def measure(paths: dict[str, Path], out: Path, utility: bool) -> dict[str, Any]:
     """Return seconds, by section too, and the peak memory of this process, that of writing the tables included."""
     before, started = peak_kib(), time.perf_counter()
-    real = {part: paths[part] for part in ("train", "holdout")}
-    found = evaluate_release(paths["made"], out, **real, schema=SCHEMA, utility=utility, report=_tell)
+    made, train, holdout = (paths[part] for part in ("made", "train", "holdout"))
+    found = evaluate_release(made, out, train=train, holdout=holdout, schema=SCHEMA, utility=utility, report=_tell)
     return {
         "patients": vars(found.patients),
         "utility": utility,
