@@ -86,8 +86,8 @@ def test_patients_of_one_distribution_are_not_told_apart(alike: dict[str, Measur
 def test_patients_of_exchanged_columns_are_told_from_patients_where_there_are_enough(
     real: tuple[Panel, Panel], alike: dict[str, Measured]
 ) -> None:
-    assert alike[BOOSTING].has_power and alike[BOOSTING].control is not None
-    assert alike[BOOSTING].control[0] > 0.7
+    control = alike[BOOSTING].control
+    assert alike[BOOSTING].has_power and control is not None and control[0] > 0.7
     assert all(measured.has_power for name, measured in alike.items() if name != BOOSTING)  # which have no control
 
 

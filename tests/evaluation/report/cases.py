@@ -61,9 +61,12 @@ def _marginals(panels: Parts[Panel], draws: Draws) -> list[Measured]:
     return found
 
 
-def invented(name: str, subject: str, score: float, ceiling: float, spread: float = 0.01, **more: bool) -> Measured:
+def invented(
+    name: str, subject: str, score: float, ceiling: float, spread: float = 0.01, higher_is_better: bool = False
+) -> Measured:
     random = np.random.default_rng(len(name + subject))
-    return Measured(name, subject, random.normal(score, spread, 50), random.normal(ceiling, spread, 50), **more)
+    scores, ceilings = (random.normal(mean, spread, 50) for mean in (score, ceiling))
+    return Measured(name, subject, scores, ceilings, higher_is_better)
 
 
 def _utility() -> tuple[tuple[Measured, ...], Mapping[str, pd.DataFrame], tuple[str, ...]]:
