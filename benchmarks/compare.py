@@ -21,7 +21,8 @@ def compare_release(release: Path, run: Path) -> dict[str, Any]:
     -------
     By column: "tv", "ks", and "tv_ceiling", "ks_ceiling", the 95th percentile of as many training patients;
     "missing" and "missing_real" where cells may be missing; "changing", the share of patients with several codes where
-    no held-out patient has. For the whole: record lengths, gaps, rejected, moved, patients, holdout_patients.
+    no held-out patient has. For the whole: record lengths, gaps, rejected, moved, patients, holdout_patients, and how
+    often each rule was broken before and after.
     """
     opened = open_release(release)
     condition = {key: opened.manifest[key] for key in ("where", "balance")}
@@ -38,6 +39,7 @@ def compare_release(release: Path, run: Path) -> dict[str, Any]:
         "changing": changing(compared.synthetic, compared.holdout),
         "rejected": guardrail["rejected"],
         "moved": guardrail["moved"],
+        "rules": guardrail["rules"],
     }
 
 

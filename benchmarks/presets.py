@@ -1,6 +1,6 @@
 """Health Gym v3 as published beside hg3, on the stand-in cohort: seven columns, width 256 for both, equal updates.
 
-python -m benchmarks.presets --updates 6000 --work runs/presets --json benchmarks/results/presets.json
+python -m benchmarks.presets --json benchmarks/results/presets.json
 
 Each training can be stopped with Ctrl-C and goes on when the same command is given again.
 """
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=6000)
     parser.add_argument("--cohort", type=int, default=8_916)
     parser.add_argument("--patients", type=int, default=300)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("runs/presets"))
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import compare_release
-from benchmarks.machine import data, machine
+from benchmarks.machine import data, machine, trained
 from hg3 import disk, generate, train, verify_release
 
 
@@ -32,6 +32,7 @@ def measure(
     return {
         "data": data(table),
         "schema": Path(schema).name,
+        "run": trained(run)["run"],
         "updates": updates,
         "changes": changes,
         "rows": verified.rows,
@@ -59,6 +60,9 @@ def print_table(result: dict[str, Any]) -> None:
         f"record length: KS {result['length_ks']:.4f} (ceiling {result['length_ks_ceiling']:.4f}), mean "
         f"{result['length_mean']:.1f} (real {result['length_mean_real']:.1f})"
     )
+    for rule in result["rules"]:
+        shares = (f"{rule[f'violations_{when}'] / max(rule['eligible'], 1):.4f}" for when in ("before", "after"))
+        print(f"{rule['rule']}: broken in {' of its rows before, '.join(shares)} after")
     print(f"times without a row: {result['gap_share']:.4f} (real {result['gap_share_real']:.4f})")
     print("worst three, by what is above the ceiling: " + "; ".join(worst(result)))
 

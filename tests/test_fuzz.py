@@ -27,6 +27,7 @@ Command = Callable[..., Ended]
 SECRET = 4711.123456  # of one patient, in a column of numbers: a sentence that shows it leaks
 SEEDS = st.integers(0, 2**32 - 1)
 SENTENCE = re.compile(r"hg3: [^\n]{20,}\n")
+FINDINGS = re.compile(r"^- (.*)\n", re.MULTILINE)  # of a table that does not fit its schema
 WARNINGS = re.compile(r"^hg3: warning: .*\n", re.MULTILINE)
 
 
@@ -78,14 +79,15 @@ def check(ended: Ended, folder: Path, leftovers: tuple[str, ...], what: dict[str
     said = ended.out + ended.err
     assert ended.code in (0, 2), said
     assert "Traceback" not in said
-    sentences = WARNINGS.sub("", ended.err)
+    sentences, findings = WARNINGS.sub("", ended.err), FINDINGS.findall(ended.out)
     assert bool(SENTENCE.fullmatch(sentences)) == (ended.code == 2), said
+    assert ("listed above" in sentences) == bool(findings) and all(len(finding) > 20 for finding in findings), said
     assert CANARY not in said.replace("surplus", "") and str(SECRET) not in said
     assert not [path for path in folder.rglob("*") if path.name.startswith(TEMPORARY_PREFIX)]
     if ended.code == 2:
         assert not any((folder / name).exists() for name in leftovers)
     if "HG3_MUTATIONS" in os.environ:
-        got = sentences.strip().replace(str(folder), "") if ended.code else "accepted"
+        got = " | ".join([sentences.strip(), *findings]).replace(str(folder), "") if ended.code else "accepted"
         with Path(os.environ["HG3_MUTATIONS"]).open("a", encoding="utf-8") as file:
             file.write(json.dumps({**what, "status": ended.code, "got": got[:300]}) + "\n")
 

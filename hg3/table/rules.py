@@ -11,7 +11,10 @@ from hg3.table.forbidden import dead_end
 
 
 class _Rule(BaseModel):
-    """What all rules share: whether a real table that breaks one is told or refused; a release never breaks one."""
+    """What all rules share: whether a real table that breaks one is told or refused.
+
+    A release is made to keep it; what could not be mended is counted in its manifest.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from hg3.config import ScheduleConfig
 from hg3.diffusion.heads import bounds_table, head_table
-from hg3.diffusion.schedule import Schedule, cosine_schedule
+from hg3.diffusion.schedule import Schedule, make_schedule
 from hg3.layout import Block
 from hg3.philox import Stream, normal, stream_word
 from hg3.sampling.ops import reverse_step
@@ -28,6 +29,11 @@ COVARIANCE = np.kron(np.array([[0.25, -0.075], [-0.075, 0.09]]), MONTHS)
 IDENTITY = np.eye(SIZE)
 N_PATIENTS = 20_000
 Moments = tuple[np.ndarray, np.ndarray]
+OTHERS = {
+    "linear": ScheduleConfig(kind="linear", beta_last=0.04),
+    "zero-terminal-SNR": ScheduleConfig(kind="linear", beta_last=0.01, zero_terminal_snr=True),
+    "sigmoid": ScheduleConfig(kind="sigmoid"),
+}
 
 
 def denoiser(signal: float, noise: float) -> Moments:
@@ -37,16 +43,16 @@ def denoiser(signal: float, noise: float) -> Moments:
 
 
 @lru_cache
-def schedule(n_times: int) -> Schedule:
-    return cosine_schedule(n_times)
+def schedule(n_times: int, kind: str = "cosine") -> Schedule:
+    return make_schedule(OTHERS[kind] if kind in OTHERS else ScheduleConfig(kind="cosine", steps=n_times))
 
 
 @lru_cache
-def moments_made(solver: str, n_steps: int, n_times: int = 500) -> Moments:
+def moments_made(solver: str, n_steps: int, n_times: int = 500, kind: str = "cosine") -> Moments:
     """Exact mean and covariance of what the sampler makes from N(0, I): the pair (x, x_0_hat_prev) is linear."""
     mean, covariance = np.zeros(2 * SIZE), np.zeros((2 * SIZE, 2 * SIZE))
     covariance[:SIZE, :SIZE] = IDENTITY
-    for signal, noise, a, b0, b1, step_std, _ in sampler_table(solver, schedule(n_times), n_steps).rows:
+    for signal, noise, a, b0, b1, step_std, _ in sampler_table(solver, schedule(n_times, kind), n_steps).rows:
         gain, offset = denoiser(signal, noise)
         step = np.block([[a * IDENTITY + b0 * gain, b1 * IDENTITY], [gain, 0 * IDENTITY]])
         mean = step @ mean + np.concatenate([b0 * offset, offset])
@@ -157,14 +163,35 @@ def sample(table: SamplerTable, seed: int, head: str = "v") -> np.ndarray:
 @pytest.mark.parametrize("head", ["eps", "v", "x_0"])
 @pytest.mark.parametrize(("solver", "n_steps"), [*((solver, 20) for solver in SOLVERS), ("ancestral", 60)])
 def test_sampled_patients_have_the_moments_that_must_come_out(solver: str, n_steps: int, head: str) -> None:
-    x_0 = sample(sampler_table(solver, schedule(500), n_steps), seed=11, head=head)
-    mean, covariance = moments_made(solver, n_steps)
+    assert_has_moments(sample(sampler_table(solver, schedule(500), n_steps), seed=11, head=head), solver, n_steps)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_other_schedules_sample_the_moments_that_must_come_out(solver: str, kind: str) -> None:
+    # eps divides by the signal, and the start of zero-terminal-SNR has none: such a head is refused there
+    x_0 = sample(sampler_table(solver, schedule(500, kind), 20), seed=11, head="v")
+    assert_has_moments(x_0, solver, 20, kind)
+
+
+def assert_has_moments(x_0: np.ndarray, solver: str, n_steps: int, kind: str = "cosine") -> None:
+    mean, covariance = moments_made(solver, n_steps, kind=kind)
     variance = np.diag(covariance)
     # five standard errors of every entry: float32 is four orders of magnitude finer
     mean_se = np.sqrt(variance / N_PATIENTS)
     covariance_se = np.sqrt((np.outer(variance, variance) + covariance**2) / N_PATIENTS)
     assert (np.abs(x_0.mean(axis=0) - mean) < 5 * mean_se).all()
     assert (np.abs(np.cov(x_0.T) - covariance) < 5 * covariance_se).all()
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_other_schedules_end_near_the_patients(solver: str, kind: str) -> None:
+    # Measured at 500 steps: covariances 0.01% (dpm++) to 1.9% (ancestral) off. The linear schedule ends with a signal
+    # of 6e-3, which solvers without noise carry along: their mean is 2e-3 off, where others' is 1e-5.
+    mean, covariance = moments_made(solver, 500, kind=kind)
+    assert np.linalg.norm(covariance - COVARIANCE) / np.linalg.norm(COVARIANCE) < 0.02
+    assert np.abs(mean - MEAN).max() < (3e-3 if kind == "linear" else 2e-5)
 
 
 SHARES = np.array([0.02, 0.12, 0.21, 0.65])
@@ -174,7 +201,7 @@ SHARES = np.array([0.02, 0.12, 0.21, 0.65])
     ("solver", "eta", "head"),
     [
         *((solver, None, "logits") for solver in SOLVERS),
-        *((solver, None, head) for solver in ("ancestral", "dpm++", "sde-dpm++") for head in ("eps", "v", "x_0")),
+        *((solver, None, head) for solver in SOLVERS for head in ("eps", "v", "x_0")),
         *(("ddim", eta, "logits") for eta in (0.5, 1.0)),
     ],
 )
