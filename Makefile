@@ -55,11 +55,11 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -m "not cluster"
+	$(BIN)/python -m pytest -m "slow or not cluster"
 
 # On a SLURM of one node that it brings up itself, for which it needs root and, the first time, Debian's packages.
 test-cluster: $(STAMP)
-	$(BIN)/python -m pytest -m cluster tests/cluster
+	$(BIN)/python -m pytest -m "cluster and not slow" tests/cluster
 
 # It builds the extension for CUDA itself, in place of what the set-up built.
 gpu-check: $(STAMP)

@@ -19,7 +19,7 @@ from hg3.training.checkpoint import best_checkpoint, checkpoint_hash
 from tests.cluster.cases import CHANGES, PATIENTS, all_done, is_over, until
 from tests.runs import options
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "cluster.md"
 SMALLER = {
