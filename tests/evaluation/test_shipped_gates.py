@@ -12,12 +12,12 @@ from hg3.evaluation.fidelity.marginals import marginal_measures
 from hg3.evaluation.fidelity.subgroups import subgroup_measures
 from hg3.evaluation.fidelity.temporal import temporal_measures
 from hg3.evaluation.gates import judge, load_gates
-from hg3.evaluation.panel import Panel
+from hg3.evaluation.panel import Panel, some_patients
 from hg3.evaluation.privacy.measures import privacy_measures
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.schema import load_schema
 from tests.evaluation.cases import panel, shuffled_months
-from tests.evaluation.privacy.cases import cohort, people, some
+from tests.evaluation.privacy.cases import cohort, people
 
 N = 600
 
@@ -38,7 +38,7 @@ def changed(change: Callable[[Panel], Panel]) -> Parts[Panel]:
 
 
 def without_group(panel: Panel) -> Panel:
-    return some(panel, panel.values["sex"][:, 0] == 0)
+    return some_patients(panel, panel.values["sex"][:, 0] == 0)
 
 
 def without_code(panel: Panel) -> Panel:

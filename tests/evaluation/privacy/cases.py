@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from hg3.evaluation.draws import Measured, Parts
-from hg3.evaluation.panel import Panel
+from hg3.evaluation.panel import Panel, some_patients
 from hg3.table.column import Code
 from hg3.table.schema import TableSchema
 from tests.evaluation.cases import SCHEMA
@@ -44,11 +44,6 @@ def people(n_patients: int, seed: int, schema: TableSchema = SCHEMA) -> Panel:
     )
 
 
-def some(panel: Panel, patients: np.ndarray | slice) -> Panel:
-    values = {name: value[patients] for name, value in panel.values.items()}
-    return replace(panel, values=values, has_row=panel.has_row[patients])
-
-
 def together(*panels: Panel) -> Panel:
     values = {name: np.concatenate([p.values[name] for p in panels]) for name in panels[0].values}
     return replace(panels[0], values=values, has_row=np.concatenate([p.has_row for p in panels]))
@@ -66,9 +61,11 @@ def cohort(n_patients: int, copied: float = 0.0, noise: bool = False, seed: int 
     """Return as many synthetic, training and hold-out patients; a share of the synthetic repeats training patients."""
     made, train, holdout = (people(n_patients, 10 * seed + k) for k in range(3))
     n_copies = round(copied * n_patients)
-    copies = some(train, slice(n_patients - n_copies, None))
+    copies = some_patients(train, slice(n_patients - n_copies, None))
     return Parts(
-        together(some(made, slice(n_copies, None)), slightly_wrong(copies) if noise else copies), train, holdout
+        together(some_patients(made, slice(n_copies, None)), slightly_wrong(copies) if noise else copies),
+        train,
+        holdout,
     )
 
 

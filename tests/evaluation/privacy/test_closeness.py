@@ -7,7 +7,7 @@ import pytest
 
 from hg3.evaluation.draws import Measured, Parts, make_draws
 from hg3.evaluation.gates import Gates, judge, load_gates
-from hg3.evaluation.panel import Panel
+from hg3.evaluation.panel import Panel, some_patients
 from hg3.evaluation.privacy.closeness import (
     _higher,
     _loss_and_share,
@@ -19,7 +19,7 @@ from hg3.evaluation.privacy.closeness import (
 from hg3.evaluation.privacy.distances import points
 from hg3.evaluation.privacy.search import near_everybody
 from tests.evaluation.cases import everybody
-from tests.evaluation.privacy.cases import by_name, cohort, contains, people, some, together
+from tests.evaluation.privacy.cases import by_name, cohort, contains, people, together
 from tests.table.cases import make_schema, tiny_columns
 
 LOSS, SHARE = "nearest-neighbour adversarial accuracy loss", "share closer to training"
@@ -50,7 +50,10 @@ def test_a_few_copies_in_a_large_release_miss_the_gate(n_patients: int, copies: 
     panels = Parts(people(n_patients, 1), people(400, 2), people(400, 3))
     (gate,) = [gate for gate in load_gates().gates if gate.name == "no copies of training patients"]
     assert judge(Gates(gates=(gate,)), copy_measures(panels))[0].state == "shown"
-    leaking = replace(panels, made=together(some(panels.made, slice(copies, None)), some(panels.train, slice(copies))))
+    leaking = replace(
+        panels,
+        made=together(some_patients(panels.made, slice(copies, None)), some_patients(panels.train, slice(copies))),
+    )
     (verdict,) = judge(Gates(gates=(gate,)), copy_measures(leaking))
     assert verdict.state == "missed" and verdict.score == pytest.approx(copies / n_patients)
 
@@ -64,7 +67,7 @@ def test_coincidences_that_held_out_patients_have_too_are_no_copies() -> None:
 
 def test_order_of_patients_changes_nothing() -> None:
     panels, order = cohort(100, 0.1), np.random.default_rng(1).permutation(100)
-    turned = panels.each(lambda panel: some(panel, order))
+    turned = panels.each(lambda panel: some_patients(panel, order))
     assert exact(panels) == exact(turned) and near(panels) == near(turned)
 
 
@@ -82,13 +85,13 @@ def test_copy_is_as_a_release_writes_it() -> None:
 
 
 def test_a_row_more_is_no_copy() -> None:
-    train = some(people(60, 1), slice(1, None, 4))  # records without a gap
+    train = some_patients(people(60, 1), slice(1, None, 4))  # records without a gap
     fewer = replace(train, has_row=train.has_row & (np.arange(6) != 2))
     assert exact(Parts(fewer, train, train)) == (0.0, 1.0)
 
 
 def test_records_that_are_all_alike_coincide_by_chance() -> None:
-    one = some(people(1, 1), np.zeros(30, int))
+    one = some_patients(people(1, 1), np.zeros(30, int))
     panels = Parts(one, one, one)
     assert exact(panels) == near(panels) == (1.0, 1.0)
     for measured in adversarial_measures(points(panels), make_draws(panels.each(lambda p: p.n_patients))):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from hg3.evaluation.draws import Parts
-from hg3.evaluation.panel import Panel
+from hg3.evaluation.panel import Panel, some_patients
 from hg3.evaluation.privacy import disclosure
 from hg3.evaluation.privacy.attributes import attributes
 from hg3.evaluation.privacy.disclosure import disclosure_measures
-from tests.evaluation.privacy.cases import cohort, contains, people, some
+from tests.evaluation.privacy.cases import cohort, contains, people
 from tests.table.cases import make_schema, tiny_columns
 
 
@@ -63,7 +63,7 @@ def test_the_order_of_patients_changes_chance_alone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(disclosure, "resamples", lambda n, seed: np.ones((1, n)))
     panels, order = cohort(200, 0.3), np.random.default_rng(1).permutation(200)
     (found,), _ = disclosure_measures(panels)
-    (turned,), _ = disclosure_measures(panels.each(lambda panel: some(panel, order)))
+    (turned,), _ = disclosure_measures(panels.each(lambda panel: some_patients(panel, order)))
     assert turned.score[0] == pytest.approx(found.score[0]) and turned.ceiling[0] == pytest.approx(found.ceiling[0])
 
 

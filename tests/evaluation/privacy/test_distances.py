@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from hg3.evaluation.draws import Parts
-from hg3.evaluation.panel import Panel, scored
+from hg3.evaluation.panel import Panel, scored, some_patients
 from hg3.evaluation.privacy import distances as module
 from hg3.evaluation.privacy.distances import distances, nearest, points
 from hg3.table.column import Column
-from tests.evaluation.privacy.cases import cohort, people, some
+from tests.evaluation.privacy.cases import cohort, people
 from tests.table.cases import make_schema, tiny_columns
 
 
@@ -71,7 +71,7 @@ def test_every_column_weighs_the_same() -> None:
 
 def test_a_copy_lies_at_zero_and_ties_are_ties() -> None:
     panels = cohort(300).each(lambda panel: ten_times_as_long(panel))
-    space = points(replace(panels, made=some(panels.train, slice(0, 50))))
+    space = points(replace(panels, made=some_patients(panels.train, slice(0, 50))))
     assert (nearest(space.made, space.train) == 0).all()
     codes = make_schema([c for c in tiny_columns() if c["kind"] != "real" and not c.get("masks")], length=60)
     alike = Parts(*(ten_times_as_long(people(200, seed, codes)) for seed in range(3)))
@@ -90,5 +90,5 @@ def ten_times_as_long(panel: Panel) -> Panel:
 
 def test_order_of_patients_changes_nothing() -> None:
     panels, order = cohort(60), np.random.default_rng(1).permutation(60)
-    space, turned = points(panels), points(panels.each(lambda panel: some(panel, order)))
+    space, turned = points(panels), points(panels.each(lambda panel: some_patients(panel, order)))
     assert (nearest(space.train, space.made)[order] == nearest(turned.train, turned.made)).all()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from hg3.evaluation.draws import Parts
-from hg3.evaluation.panel import Panel
+from hg3.evaluation.panel import Panel, some_patients
 from hg3.evaluation.privacy import inference
 from hg3.evaluation.privacy.attributes import attributes, first_rows
 from hg3.evaluation.privacy.inference import _right, inference_measures
-from tests.evaluation.privacy.cases import by_name, cohort, people, some
+from tests.evaluation.privacy.cases import by_name, cohort, people
 from tests.table.cases import make_schema, tiny_columns
 
 SEX, DRUG = tiny_columns()[0], {"name": "drug", "kind": "categorical", "categories": [0, 1, 2]}
@@ -74,7 +74,7 @@ def test_what_all_patients_tell_is_no_advantage_and_copies_are() -> None:
 def test_order_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     panels, order = cohort(60), np.random.default_rng(1).permutation(60)
     found = right(panels, "drug")
-    assert found[order] == pytest.approx(right(panels.each(lambda panel: some(panel, order)), "drug"))
+    assert found[order] == pytest.approx(right(panels.each(lambda panel: some_patients(panel, order)), "drug"))
     monkeypatch.setattr(inference, "BLOCK", 100)
     assert found == pytest.approx(right(panels, "drug"))
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from hg3.evaluation.draws import Parts, make_draws
-from hg3.evaluation.panel import Panel
+from hg3.evaluation.panel import Panel, some_patients
 from hg3.evaluation.privacy import measures as module
 from hg3.evaluation.privacy import search
 from hg3.evaluation.privacy.measures import privacy_measures
 from hg3.table.cohorts import art_hiv
 from hg3.table.schema import load_schema
 from tests.evaluation.cases import panel
-from tests.evaluation.privacy.cases import by_name, cohort, people, slightly_wrong, some, together
+from tests.evaluation.privacy.cases import by_name, cohort, people, slightly_wrong, together
 from tests.table.cases import make_schema, make_table, tiny_columns
 
 NAMES = {
@@ -81,7 +81,7 @@ def test_copies_anywhere_in_a_large_release_are_near_and_give_members_away(monke
     monkeypatch.setattr(module, "MOST_PATIENTS", 200)
     monkeypatch.setattr(search, "MOST_POINTS", 300)
     train, holdout, made = people(200, 1), people(200, 2), people(8_000, 3)
-    leaking = together(some(made, slice(60, None)), slightly_wrong(some(train, slice(60))))
+    leaking = together(some_patients(made, slice(60, None)), slightly_wrong(some_patients(train, slice(60))))
     others, copies = (by_name(measured(Parts(release, train, holdout))[0]) for release in (made, leaking))
     found = copies["near copies"].score.mean() - others["near copies"].score.mean()
     assert found == pytest.approx(60 / 8_000, abs=1e-3)
@@ -100,8 +100,8 @@ def test_draws_are_of_the_patients_that_are_measured(monkeypatch: pytest.MonkeyP
 def test_copies_in_a_release_of_the_stand_in_cohort_are_found() -> None:
     schema = load_schema("art-hiv-v2")
     everybody = panel(art_hiv.simulate(3_400), schema)
-    made, train, holdout = (some(everybody, slice(*ends)) for ends in ((0, 900), (900, 2_500), (2_500, 3_400)))
-    with_copies = together(some(made, slice(0, 800)), some(train, slice(300, 400)))
+    made, train, holdout = (some_patients(everybody, slice(*ends)) for ends in ((0, 900), (900, 2_500), (2_500, 3_400)))
+    with_copies = together(some_patients(made, slice(0, 800)), some_patients(train, slice(300, 400)))
     others, copies = (by_name(measured(Parts(release, train, holdout))[0]) for release in (made, with_copies))
     assert (others["exact copies"].score == 0).all()
     assert copies["exact copies"].score.mean() == pytest.approx(100 / 900)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from hg3.evaluation.draws import INTERVAL, Measured, Parts
+from hg3.evaluation.panel import some_patients
 from hg3.evaluation.privacy.distances import Points, distances, points
 from hg3.evaluation.privacy.membership import (
     ATTACKS,
@@ -18,7 +19,7 @@ from hg3.evaluation.privacy.membership import (
     membership_measures,
 )
 from hg3.evaluation.privacy.search import Near
-from tests.evaluation.privacy.cases import by_name, cohort, contains, people, some, together
+from tests.evaluation.privacy.cases import by_name, cohort, contains, people, together
 
 
 def attacked(points: Parts[Points], seed: int = 0) -> tuple[list[Measured], pd.DataFrame, list[str]]:
@@ -72,7 +73,9 @@ def test_a_release_that_is_the_training_gives_everybody_away() -> None:
 
 def test_training_and_held_out_patients_who_are_the_same_are_not_told_apart() -> None:
     one, made = people(1200, 1), people(1200, 2)
-    found = by_name(attacked(points(Parts(together(some(made, slice(600)), some(one, slice(600))), one, one)))[0])
+    found = by_name(
+        attacked(points(Parts(together(some_patients(made, slice(600)), some_patients(one, slice(600))), one, one)))[0]
+    )
     low, high = np.quantile(found["membership AUC, distance"].score, INTERVAL)
     assert low <= 0.5 <= high
 
@@ -80,8 +83,8 @@ def test_training_and_held_out_patients_who_are_the_same_are_not_told_apart() ->
 def test_the_order_of_patients_changes_chance_alone() -> None:
     panels, order = cohort(600, 0.1), np.random.default_rng(1).permutation(600)
     found = by_name(attacked(points(panels))[0])
-    made_turned = by_name(attacked(points(replace(panels, made=some(panels.made, order))))[0])
-    all_turned = by_name(attacked(points(panels.each(lambda panel: some(panel, order))))[0])
+    made_turned = by_name(attacked(points(replace(panels, made=some_patients(panels.made, order))))[0])
+    all_turned = by_name(attacked(points(panels.each(lambda panel: some_patients(panel, order))))[0])
     for attack in ATTACKS:
         name = f"membership AUC, {attack}"
         np.testing.assert_array_equal(made_turned[name].score, found[name].score)

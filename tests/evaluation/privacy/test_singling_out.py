@@ -7,7 +7,7 @@ import pytest
 
 from hg3.evaluation.draws import Measured, Parts
 from hg3.evaluation.gates import judge, load_gates
-from hg3.evaluation.panel import Panel
+from hg3.evaluation.panel import Panel, some_patients
 from hg3.evaluation.privacy import singling_out as module
 from hg3.evaluation.privacy.singling_out import (
     ANYBODY,
@@ -19,7 +19,7 @@ from hg3.evaluation.privacy.singling_out import (
     _rare,
     singling_out_measures,
 )
-from tests.evaluation.privacy.cases import cohort, contains, people, some, together
+from tests.evaluation.privacy.cases import cohort, contains, people, together
 from tests.table.cases import make_schema, tiny_columns
 
 
@@ -69,7 +69,7 @@ def test_who_is_repeated_of_a_rare_subgroup_is_singled_out_among_the_rare(monkey
         replace(one, values={**one.values, "sex": sex}) for one in (people(1200, seed, schema) for seed in (1, 2, 3))
     )
     women = np.flatnonzero(sex[:, 0] == 0)
-    leaking = together(some(train, women), some(made, np.flatnonzero(sex[:, 0] == 1)))
+    leaking = together(some_patients(train, women), some_patients(made, np.flatnonzero(sex[:, 0] == 1)))
     others, repeated = (singled(Parts(release, train, holdout)) for release in (made, leaking))
     assert contains(others[RARELY]) and repeated[RARELY].difference()[1] > 0.2
     assert abs(repeated[ANYBODY].difference()[0]) < 0.05
@@ -85,7 +85,7 @@ def test_gates_notice_who_is_singled_out() -> None:
 
 def test_two_alike_are_not_singled_out() -> None:
     panels = cohort(300)
-    four_times = some(panels.made, np.tile(np.arange(300), 4))
+    four_times = some_patients(panels.made, np.tile(np.arange(300), 4))
     found = singled(Parts(panels.made, four_times, people(1200, 5)))
     assert 0.15 < found[ANYBODY].score.mean() < 0.3  # half are in a draw: one of four alone, 1 in 4 times
 
@@ -103,14 +103,14 @@ def test_training_and_held_out_patients_who_are_the_same_are_told_alike() -> Non
 
 def test_the_order_of_patients_changes_chance_alone() -> None:
     panels, order = cohort(400, 0.3), np.random.default_rng(1).permutation(400)
-    found, turned = singled(panels), singled(panels.each(lambda panel: some(panel, order)))
+    found, turned = singled(panels), singled(panels.each(lambda panel: some_patients(panel, order)))
     for name, measured in found.items():
         assert turned[name].score.mean() == pytest.approx(measured.score.mean(), abs=0.03), name
         assert turned[name].ceiling.mean() == pytest.approx(measured.ceiling.mean(), abs=0.03), name
 
 
 def test_records_that_are_all_alike_give_no_predicates() -> None:
-    alike = some(people(1, 0), np.zeros(30, int))
+    alike = some_patients(people(1, 0), np.zeros(30, int))
     found, remarks = singling_out_measures(Parts(alike, alike, alike))
     assert [measured.name for measured in found] == [ANYBODY, RARELY]
     assert all(np.isnan(measured.score).all() for measured in found)

@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from hg3.evaluation.draws import Parts
-from hg3.evaluation.panel import Panel
+from hg3.evaluation.panel import Panel, some_patients
 from hg3.evaluation.utility.forecast import _pairs, forecast_measures
-from tests.evaluation.privacy.cases import some
 from tests.evaluation.utility.cases import made, needs
 
 pytestmark = needs("sklearn")
@@ -43,7 +42,7 @@ def test_patients_of_the_same_kind_teach_as_much() -> None:
 
 def test_identical_tables_in_any_order_teach_the_same() -> None:
     one, order = constant(200, 1), np.random.default_rng(0).permutation(200)
-    for made_ in (one, some(one, order)):
+    for made_ in (one, some_patients(one, order)):
         ((found,), _) = forecast_measures(Parts(made_, one, constant(200, 2)))
         assert abs(found.difference()[0]) < 0.005
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hg3.evaluation.draws import Measured, Parts
-from hg3.evaluation.panel import Panel, panel_of
+from hg3.evaluation.panel import Panel, panel_of, some_patients
 from hg3.evaluation.utility import learning, policies
 from hg3.evaluation.utility.decisions import OTHER, Decisions, decisions
 from hg3.evaluation.utility.policies import policy_measures
@@ -116,6 +116,18 @@ def test_the_better_treatment_is_found_and_a_release_that_turns_it_is_caught(mon
     assert caught["policy disagreement"].score.mean() > 0.7
     worse = caught["policy value"].difference()
     assert worse[2] < 0 and worse[0] < -1.0  # each step moves the marker by 0.5, and its reward by 1
+
+
+@needs("d3rlpy")
+@pytest.mark.slow
+def test_the_order_of_patients_changes_chance_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "STEPS", {"policy": 400, "value": 400})
+    monkeypatch.setattr(policies, "N_FITS", 1)
+    release, train, holdout = (made(n, seed=seed, lift=0.5) for n, seed in ((400, 1), (400, 2), (200, 3)))
+    order = np.random.default_rng(0).permutation(400)
+    found, turned = (by_name(Parts(one, train, holdout)) for one in (release, some_patients(release, order)))
+    recommended = "policy disagreement"
+    assert turned[recommended].score.mean() == pytest.approx(found[recommended].score.mean(), abs=0.1)
 
 
 @needs("d3rlpy")

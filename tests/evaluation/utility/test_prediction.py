@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hg3.evaluation.draws import Measured, Parts
+from hg3.evaluation.panel import some_patients
 from hg3.evaluation.utility.prediction import AUGMENTED, AUPRC, AUROC, prediction_measures
-from tests.evaluation.privacy.cases import some
 from tests.evaluation.utility.cases import SCHEMA, made, needs, shuffled
 
 pytestmark = needs("sklearn")
@@ -41,7 +41,7 @@ def test_identical_tables_teach_the_same() -> None:
 def test_the_order_of_patients_changes_chance_alone() -> None:
     release = made(300, seed=3)
     order = np.random.default_rng(1).permutation(300)
-    found, turned = (by_name(Parts(one, TRAIN, HOLDOUT))[AUROC] for one in (release, some(release, order)))
+    found, turned = (by_name(Parts(one, TRAIN, HOLDOUT))[AUROC] for one in (release, some_patients(release, order)))
     assert turned.score.mean() == pytest.approx(found.score.mean(), abs=0.03)
 
 

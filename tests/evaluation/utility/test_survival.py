@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hg3.evaluation.draws import Parts, make_draws
-from hg3.evaluation.panel import Panel
+from hg3.evaluation.panel import Panel, some_patients
 from hg3.evaluation.utility.episodes import KEYS, episodes, times_at_risk
 from hg3.evaluation.utility.survival import effects, hazard_measures
 from tests.evaluation.utility.cases import SCHEMA, made, needs
@@ -149,3 +149,14 @@ def test_what_cannot_be_told_is_said() -> None:
         assert remarks == [sentence] and table is None
         assert [m.name for m in found] == ["hazard ratios", "hazard ratio intervals"]
         assert all(np.isnan(m.score).all() for m in found)
+
+
+def test_the_order_of_patients_changes_chance_alone() -> None:
+    release, train, holdout = (made(800, seed=seed) for seed in (1, 2, 3))
+    order = np.random.default_rng(0).permutation(800)
+    (found, _, table), (turned, _, other) = (
+        hazards(one, train, holdout) for one in (release, some_patients(release, order))
+    )
+    for name in found:
+        assert turned[name] == pytest.approx(found[name], abs=0.05), name
+    pd.testing.assert_frame_equal(other, table, rtol=1e-6)  # the effects of everybody, whatever order they come in
