@@ -1,4 +1,4 @@
-"""What stands in a cell without a value while the network learns: noise that tells nothing.
+"""What a patient without any value of a column holds while the network learns: noise that tells nothing.
 
 A constant would put an atom into the distribution of a column, and a sampler smears what it must learn next to an
 atom. So x_0 of such a cell is drawn from what the column's other cells are like, N(0, 1) or the frequencies of its

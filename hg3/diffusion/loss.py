@@ -89,12 +89,12 @@ def draw_uniform(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tens
 class CellLosses:
     """Losses of all cells of B patients in the static part, (B, blocks, 1), or in the dynamic one, (B, blocks, L).
 
-    asked, observed : bool, of that shape or one that broadcasts to it.
+    asked, known : bool, of that shape or one that broadcasts to it; known where they hold something of the patient.
     """
 
     cells: Tensor
     asked: Tensor
-    observed: Tensor
+    known: Tensor
 
 
 def denoising_loss(
@@ -128,34 +128,35 @@ def denoising_cells(
     seen = batch.observed_static[:, :, None]
     clean, eps = batch.x_static[:, :, None], noise.eps_static[:, :, None]
     static = fill_absent(clean, eps, seen, uniform[0][:, :, None], layout.static, *at_t)
-    dynamic = fill_absent(batch.x_dynamic, noise.eps_dynamic, batch.observed_dynamic, uniform[1], layout.dynamic, *at_t)
+    known = batch.observed_dynamic.any(dim=2, keepdim=True)  # who has a value somewhere holds the nearest elsewhere
+    dynamic = fill_absent(batch.x_dynamic, noise.eps_dynamic, known, uniform[1], layout.dynamic, *at_t)
     x_t_static, x_t_dynamic = (q_sample(*pair, *at_t) for pair in (static, dynamic))
     x_t_static = torch.where(channelwise(noise.given, layout.static)[:, :, None], clean, x_t_static)
     raw_static, raw_dynamic = model(x_t_static[:, :, 0], x_t_dynamic, noise.t, noise.given)
     asked = (~noise.given[:, :, None], torch.ones_like(batch.observed_dynamic))
     parts = []
-    for (x_0, eps), raw, observed, weight, blocks in (
+    for (x_0, eps), raw, there, weight, blocks in (
         (static, raw_static[:, :, None], seen, asked[0], layout.static),
-        (dynamic, raw_dynamic, batch.observed_dynamic, asked[1], layout.dynamic),
+        (dynamic, raw_dynamic, known, asked[1], layout.dynamic),
     ):
         targets = {"eps": eps, "v": v_target(x_0, eps, *at_t), "x_0": x_0}
-        parts.append(CellLosses(cell_losses(raw.float(), targets, blocks, heads), weight, observed))
+        parts.append(CellLosses(cell_losses(raw.float(), targets, blocks, heads), weight, there))
     return parts
 
 
 def mean_of_columns(parts: list[CellLosses], column_cap: float) -> Tensor:
     """Return the mean over all columns of their losses, a scalar."""
-    return torch.cat([column_losses(part.cells, part.asked, part.observed, column_cap) for part in parts]).mean()
+    return torch.cat([column_losses(part.cells, part.asked, part.known, column_cap) for part in parts]).mean()
 
 
 def mean_of_patients(parts: list[CellLosses]) -> Tensor:
-    """Return each patient's mean over all columns of the mean over its observed cells, (B,).
+    """Return each patient's mean over all columns of the mean over its known cells, (B,).
 
-    What stands in a cell without a value is drawn anew each time, and says nothing of the patient.
+    What stands in the others is drawn anew each time, and says nothing of the patient.
     """
     columns = []
     for part in parts:
-        known = part.asked & part.observed
+        known = part.asked & part.known
         columns.append((part.cells * known).sum(dim=2) / known.sum(dim=2).clamp(min=1))
     return torch.cat(columns, dim=1).mean(dim=1)
 
@@ -165,15 +166,15 @@ def channelwise(of_block: Tensor, blocks: tuple[Block, ...]) -> Tensor:
     return of_block[:, [number for number, block in enumerate(blocks) for _ in range(block.width)]]
 
 
-def column_losses(cells: Tensor, asked: Tensor, observed: Tensor, column_cap: float) -> Tensor:
-    """Return one loss a block, shape (blocks,), from cells, whether they are asked for and observed (B, blocks, L).
+def column_losses(cells: Tensor, asked: Tensor, known: Tensor, column_cap: float) -> Tensor:
+    """Return one loss a block, shape (blocks,), from cells, whether they are asked for and known (B, blocks, L).
 
-    A block's loss is the sum over its cells divided by the count of its observed ones. The divisor is at least 1 and
+    A block's loss is the sum over its cells divided by the count of its known ones. The divisor is at least 1 and
     at least the mean count over `column_cap`, so that the few cells of a rare laboratory neither vanish nor dominate.
-    Cells without a value weigh as much as the others: a network that is asked for observed ones alone takes every
+    Cells that hold noise weigh as much as the others: a network that is asked for known ones alone takes every
     cell for one of them, and the release lacks missing cells.
     """
-    count = (observed & asked).sum(dim=(0, 2)).float()
+    count = (known & asked).sum(dim=(0, 2)).float()
     if not len(count):
         return count
     divisor = torch.maximum(count, (count.mean() / column_cap)).clamp(min=1.0)

@@ -55,7 +55,9 @@ def fit_chains(encoded: Encoded, train: np.ndarray, layout: Layout) -> Layout:
     train : bool, shape (N,): the patients to count.
     """
     static = _chains(encoded.x_static[train, :, None], encoded.observed_static[train, :, None], layout.static)
-    dynamic = _chains(encoded.x_dynamic[train], encoded.observed_dynamic[train], layout.dynamic)
+    observed = encoded.observed_dynamic[train]
+    filled = np.broadcast_to(observed.any(axis=2, keepdims=True), observed.shape)  # what a network sees
+    dynamic = _chains(encoded.x_dynamic[train], filled, layout.dynamic)
     return replace(layout, chains=dynamic, static_chains=static)
 
 

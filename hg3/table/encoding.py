@@ -47,6 +47,8 @@ class FittedColumn:
 class Encoded:
     """N encoded patients. `observed_*` says per block (in the layout's order) where there is a value.
 
+    Other cells hold what the patient's neighbouring values say, see `fill_between`; nothing where there are none.
+
     Parameters
     ----------
     x_static : float32, shape (N, S); x_dynamic : float32, shape (N, C, L).
@@ -224,7 +226,29 @@ def encode(cohort: Cohort, encoder: Encoder) -> Encoded:
             _write_category(x[static][:, block.channels], seen.astype(np.int64), asked, block)
             observed[static][:, number] = asked
     _encode_record(cohort, x[False], observed[False], blocks[False])
+    for number, block in enumerate(layout.dynamic):
+        fill_between(x[False][:, block.channels], observed[False][:, number])
     return Encoded(x[True][:, :, 0], x[False], observed[True][:, :, 0], observed[False])
+
+
+def fill_between(x: np.ndarray, seen: np.ndarray) -> None:
+    """Write into the cells without a value what the nearest one with a value holds, the earlier of two, in place.
+
+    So a patient's own level is in every cell of a column that was measured twice, and around each measurement stands
+    what was measured, so that a network that places it a cell too early or late still gets its value. A flag of its
+    own says which cells were measured.
+
+    Parameters
+    ----------
+    x : (N, width, L), written to; seen : bool (N, L). Who has no value keeps what is there.
+    """
+    n_times = seen.shape[1]
+    time, far = np.arange(n_times), 2 * n_times
+    before = np.maximum.accumulate(np.where(seen, time, -far), axis=1)
+    after = np.minimum.accumulate(np.where(seen, time, far)[:, ::-1], axis=1)[:, ::-1]
+    nearest = np.where(time - before <= after - time, before, after)
+    patients = seen.any(axis=1)
+    x[patients] = np.take_along_axis(x[patients], nearest[patients, None, :], axis=2)
 
 
 def _parts(layout: Layout) -> tuple[tuple[bool, tuple[Block, ...]], ...]:

@@ -163,6 +163,7 @@ def test_the_whole_loss_is_the_mean_over_columns(static: tuple[Block, ...]) -> N
     np.testing.assert_allclose(seen[0][..., None], x_t, rtol=1e-5, atol=1e-5)
     losses = column_losses_slowly((raw_static[..., None], x_0, v, there), static) if static else []
     x_0, eps, there = batch.x_dynamic, noise.eps_dynamic, batch.observed_dynamic
+    there = there.any(dim=2, keepdim=True).expand_as(there)  # who has a value somewhere has something everywhere
     x_0, eps = fill_absent(x_0, eps, there, uniform[1], BLOCKS, *coefficients(SCHEDULE, noise.t))
     x_t, v = noised_slowly(x_0, eps, noise.t)
     np.testing.assert_allclose(seen[1], x_t, rtol=1e-5, atol=1e-5)

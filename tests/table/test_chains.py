@@ -39,11 +39,12 @@ def test_counts_of_one_column() -> None:
     assert chain == Chain((1,), ((0,), (1,), (2,)), (10, 5, 0), ((5, 10, 0), (5, 10, 0), (0, 0, 0)))
 
 
-def test_a_gap_is_no_step() -> None:
-    codes = np.array([[0, 1, 1, 0]] * 12)[:, :, None]
-    seen = np.array([[True, False, True, True]] * 12)[:, :, None]
+def test_who_has_no_value_is_not_counted_and_who_has_one_is_everywhere() -> None:
+    """A gap holds the nearest code, as `fill_between` leaves it: the chain is that of what a network sees."""
+    codes = np.array([[0, 0, 1, 0]] * 12 + [[1, 1, 1, 1]] * 8)[:, :, None]
+    seen = np.array([[True, False, True, True]] * 12 + [[False] * 4] * 8)[:, :, None]
     (chain,) = fitted(codes, (2,), seen)
-    assert chain.first == (12, 0) and chain.next == ((0, 0), (12, 0))
+    assert chain.first == (12, 0) and chain.next == ((12, 12), (12, 0))
 
 
 def test_only_training_patients_are_counted() -> None:
@@ -109,10 +110,10 @@ def test_a_column_of_too_many_codes_has_no_chain() -> None:
     assert [chain.blocks for chain in fitted(codes, (MOST_STATES + 1, 2))] == [(2,)]
 
 
-def test_columns_that_lack_values_in_other_cells_stay_apart() -> None:
+def test_columns_that_other_patients_have_stay_apart() -> None:
     one = RNG(5).integers(2, size=(200, 6))
     seen = np.ones((200, 6, 2), bool)
-    seen[0, 0, 1] = False
+    seen[0, :, 1] = False
     assert len(fitted(np.stack([one, one], axis=2), (2, 2), seen)) == 2
     assert len(fitted(np.stack([one, one], axis=2), (2, 2))) == 1
 

@@ -17,7 +17,7 @@ from hg3.table.checks import check_table, checked_cohort
 from hg3.table.codecs import RELATIVE_TOLERANCE, round_inward
 from hg3.table.cohort import Cohort, counting_cells, missing_cells, record_shape
 from hg3.table.decoding import decode
-from hg3.table.encoding import Encoder, FittedColumn, encode, fit_encoder
+from hg3.table.encoding import Encoder, FittedColumn, encode, fill_between, fit_encoder
 from hg3.table.schema import CONTINUES, OBSERVED_SUFFIX, PRESENT, TableSchema, parse_schema
 from tests.table.cases import make_schema, make_table, tiny_columns, train_mask
 from tests.table.strategies import Case, cases
@@ -148,13 +148,34 @@ def test_the_tiny_table_has_the_expected_blocks(tiny_schema: TableSchema, tiny_t
     assert encoded.x_static.dtype == encoded.x_dynamic.dtype == np.float32
 
 
-def test_cells_without_a_value_hold_the_fill(tiny_schema: TableSchema, tiny_table: pd.DataFrame) -> None:
-    cohort, encoder = fitted(tiny_schema, tiny_table, train_mask(16))
+def test_who_has_no_value_of_a_column_holds_the_fill(tiny_schema: TableSchema, tiny_table: pd.DataFrame) -> None:
+    never = tiny_table.assign(VL=tiny_table["VL"].where(tiny_table["id"] > 103))
+    cohort, encoder = fitted(tiny_schema, never, train_mask(16))
     encoded = encode(cohort, encoder)
-    for number, block in enumerate(encoder.layout.dynamic):
-        unobserved = ~encoded.observed_dynamic[:, number]
-        for channel in range(block.start, block.start + block.width):
-            assert (encoded.x_dynamic[:, channel][unobserved] == np.float32(block.fill)).all()
+    held = encoded.x_dynamic[:, encoder.layout.dynamic[0].channels]
+    assert (held[:4] == encoder.layout.dynamic[0].fill).all() and not encoded.observed_dynamic[:4, 0].any()
+    assert (held[4:] != encoder.layout.dynamic[0].fill).all()
+
+
+SEEN = np.array([[0, 1, 0, 0, 1, 0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1]], bool)
+
+
+def test_a_cell_holds_the_nearest_value_and_of_two_the_earlier() -> None:
+    x = np.array([[9, 1, 9, 9, 4, 9], [9] * 6, [9, 9, 9, 9, 9, 5], [1, 2, 3, 4, 5, 6]], np.float32)[:, None]
+    fill_between(x, SEEN)
+    np.testing.assert_array_equal(x[:, 0], [[1, 1, 1, 4, 4, 4], [9] * 6, [5] * 6, [1, 2, 3, 4, 5, 6]])
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_the_nearest_value_cell_by_cell(share: float) -> None:
+    random = np.random.default_rng(0)
+    x, seen = random.normal(size=(30, 3, 25)).astype(np.float32), random.random((30, 25)) < share
+    filled = x.copy()
+    fill_between(filled, seen)
+    for patient in range(30):
+        at = np.flatnonzero(seen[patient])
+        nearest = [at[np.abs(at - time).argmin()] if len(at) else time for time in range(25)]
+        np.testing.assert_array_equal(filled[patient], x[patient][:, nearest])
 
 
 def test_a_flag_counts_where_it_could_say_either(tiny_schema: TableSchema, tiny_table: pd.DataFrame) -> None:
