@@ -49,12 +49,14 @@ class Chain:
     states : the S combinations, each as K positions of codes.
     first : by state, at how many patients' first time it stood.
     next : by state, how often each state followed it.
+    mobility : the variance between patients of how much more often than the average (1) a patient changes.
     """
 
     blocks: tuple[int, ...]
     states: tuple[tuple[int, ...], ...]
     first: tuple[int, ...]
     next: tuple[tuple[int, ...], ...]
+    mobility: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return vars(self)
@@ -62,7 +64,8 @@ class Chain:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Chain":
         blocks, first = tuple(content["blocks"]), tuple(content["first"])
-        return cls(blocks, tuple(map(tuple, content["states"])), first, tuple(map(tuple, content["next"])))
+        states, follow = (tuple(map(tuple, content[key])) for key in ("states", "next"))
+        return cls(blocks, states, first, follow, content.get("mobility", 0.0))
 
 
 @dataclass(frozen=True)

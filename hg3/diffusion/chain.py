@@ -1,18 +1,23 @@
 """What the other times and columns say of a code, if categories were Markov chains: exact, forwards and backwards."""
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from hg3.layout import Block, Chain
 
 LEAST = 1e-30  # of a chance, before its logarithm
+CLASSES = 4  # of patients, equally many in each, from those who change least to those who change most
 
 
 class Chains(nn.Module):
     """Log odds of every code at every time beyond its own evidence, from the noisy channels of all codes at all times.
 
     Under a hidden Markov chain over combinations of codes (`hg3.layout.Chain`) the chance of a combination at a time
-    is its evidence then x what the times before say x what those after say (Rabiner 1989, equations 19 to 27).
+    is its evidence then x what the times before say x what those after say (Rabiner 1989, equations 19 to 27). Where
+    some patients change often and others hardly ever, there are as many such chains as `CLASSES` of patients, and what
+    all times say of a patient's class comes with it: movers and stayers (Goodman 1961).
     """
 
     def __init__(self, chains: tuple[Chain, ...], blocks: tuple[Block, ...]) -> None:
@@ -52,7 +57,7 @@ class _OneChain(nn.Module):
             ("channels", torch.tensor(channels)),
             ("codes", torch.cat(codes, dim=1).float()),
             ("first", first),
-            ("go", torch.stack([go, go.T])),  # time forwards, and time backwards
+            ("go", torch.stack([go, go.mT])),  # time forwards, and time backwards
         ):
             self.register_buffer(name, value, persistent=False)
 
@@ -72,7 +77,7 @@ class _OneChain(nn.Module):
 
 @torch.library.custom_op("hg3::chain_messages", mutates_args=())
 def chain_messages(seen: Tensor, first: Tensor, go: Tensor) -> Tensor:
-    """Return the logarithm of what the times before and after say of each state, (L, B, S).
+    """Return the logarithm of what the times before and after say of each state, (L, B, S), summed over the classes.
 
     One operator, for a compiler would unroll its steps and work on them for minutes. It has no gradient: what it reads
     is given.
@@ -80,17 +85,18 @@ def chain_messages(seen: Tensor, first: Tensor, go: Tensor) -> Tensor:
     Parameters
     ----------
     seen : float32, (L, B, S): the evidence of each time, up to a factor.
-    first : (S,) chances to begin with; go : (2, S, S) chances to go on, forwards and backwards in time.
+    first : (S,) chances to begin with; go : (2, K, S, S) chances to go on, forwards and backwards in time, by class.
     """
-    both = torch.stack([seen, seen.flip(0)], dim=1)  # (L, 2, B, S)
-    said = torch.stack([first.expand_as(seen[0]), torch.ones_like(seen[0])])
+    both = torch.stack([seen, seen.flip(0)], dim=1)[:, :, None]  # (L, 2, 1, B, S)
+    shape = (go.shape[1], *seen.shape[1:])
+    said = torch.stack([first.expand(shape), torch.ones(shape, device=seen.device)])  # (2, K, B, S)
     told = [said]
     for here in both[:-1]:
         known = said.clamp_min(LEAST) * here
-        said = (known / known.sum(dim=2, keepdim=True)) @ go
+        said = (known / known.sum(dim=(1, 3), keepdim=True)) @ go
         told.append(said)
     before, after = torch.stack(told).clamp_min(LEAST).log().unbind(1)
-    return before + after.flip(0)
+    return (before + after.flip(0)).logsumexp(dim=1)
 
 
 @chain_messages.register_fake
@@ -99,12 +105,31 @@ def _(seen: Tensor, first: Tensor, go: Tensor) -> Tensor:
 
 
 def _chances(chain: Chain) -> tuple[Tensor, Tensor]:
-    """Return the chances to begin with, (S,), and to go from state to state, (S, S).
+    """Return the chances to begin with, (S,), and to go from state to state, (K, S, S), by class of patients.
 
-    Each is counted with one patient more, who is like all others together: nothing that occurs is impossible.
+    Each is counted with one patient more, who is like all others together: nothing that occurs is impossible. The
+    classes differ in the odds of a change.
     """
     first, follow = torch.tensor(chain.first).double(), torch.tensor(chain.next).double()
     everyone = first + follow.sum(dim=0) + 1.0 / len(first)
     everyone = everyone / everyone.sum()
     first, follow = first + everyone, follow + everyone
-    return (first / first.sum()).float(), (follow / follow.sum(dim=1, keepdim=True)).float()
+    go = follow / follow.sum(dim=1, keepdim=True)
+    stay = torch.diag(go)
+    more = torch.as_tensor(mobilities(chain.mobility))[:, None]
+    leave = more * (1.0 - stay) / (more * (1.0 - stay) + stay)  # (K, S)
+    moved = (go - torch.diag(stay)) / (1.0 - stay).clamp_min(LEAST)[:, None]
+    of_class = leave[:, :, None] * moved + torch.diag_embed(1.0 - leave)
+    return (first / first.sum()).float(), of_class.float()
+
+
+def mobilities(variance: float) -> np.ndarray:
+    """Return how much more often than the average the patients of each class change, (K,), with the mean 1.
+
+    A gamma distribution of mean 1 in classes of equal chance, each by its mean (Yang 1994); one class without variance.
+    """
+    if variance == 0.0:
+        return np.ones(1)
+    shape = 1.0 / variance
+    edges = stats.gamma.ppf(np.linspace(0.0, 1.0, CLASSES + 1), shape, scale=variance)
+    return np.diff(stats.gamma.cdf(edges, shape + 1.0, scale=variance)) * CLASSES

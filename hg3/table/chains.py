@@ -16,6 +16,7 @@ from hg3.table.encoding import Encoded
 MOST_STATES = 128  # a step costs their square
 LEAST_SHARE = 0.99  # of the cells, that the combinations of enough patients cover
 LEAST_INFORMATION = 0.02  # nats that two groups of columns say of each other
+LEAST_MOBILITY, LARGEST_MOBILITY = 0.05, 9.0  # as good as none; all but a few patients never change
 LARGEST_TABLE = 2**20  # counted as it is; a larger one has mostly empty places
 
 Blocks = tuple[int, ...]
@@ -139,7 +140,7 @@ def _counted(group: _Group) -> Chain:
     state = np.full(group.seen.shape, -1)
     state[group.seen] = place[group.state]
     n = int(kept.sum())
-    first, before, after = state[:, 0], state[:, :-1].ravel(), state[:, 1:].ravel()
+    first, before, after = state[:, 0], state[:, :-1], state[:, 1:]
     both = (before >= 0) & (after >= 0)
     follow = np.bincount(before[both] * n + after[both], minlength=n * n).reshape(n, n)
     return Chain(
@@ -147,4 +148,27 @@ def _counted(group: _Group) -> Chain:
         tuple(map(tuple, group.codes[kept].tolist())),
         tuple(np.bincount(first[first >= 0], minlength=n).tolist()),
         tuple(map(tuple, follow.tolist())),
+        _mobility(before, after, both, follow),
     )
+
+
+def _mobility(before: np.ndarray, after: np.ndarray, both: np.ndarray, follow: np.ndarray) -> float:
+    """Return the variance between patients of how much more often than the average they change; 0 where it may be.
+
+    Were all alike, a patient's changes would vary around the sum E of the chances to change, with the variance V of so
+    many draws. What they vary beyond it, (changes - E)^2 - V, is E^2 times the variance asked for (the moments of a
+    frailty, Vaupel et al. 1979), which is taken for chance within two standard errors of 0.
+
+    Parameters
+    ----------
+    before, after : int64 (N, L - 1), states of neighbouring times, where `both` are; follow : (S, S) their counts.
+    """
+    n_of = follow.sum(axis=1)
+    chance = 1.0 - np.diag(follow) / np.maximum(n_of, 1)
+    chance_here = np.where(both, chance[before], 0.0)
+    changes = (both & (before != after)).sum(axis=1)
+    expected = chance_here.sum(axis=1)
+    excess = (changes - expected) ** 2 - (chance_here * (1.0 - chance_here)).sum(axis=1)
+    total, error = float(excess.sum()), float(np.sqrt((excess**2).sum()))
+    variance = total / max(float((expected**2).sum()), 1.0)
+    return min(variance, LARGEST_MOBILITY) if total > 2.0 * error and variance >= LEAST_MOBILITY else 0.0

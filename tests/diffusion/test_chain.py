@@ -1,12 +1,14 @@
 """What chains say of codes, against all paths that there are."""
 
+from dataclasses import replace
 from itertools import pairwise, product
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from hg3.diffusion.chain import Chains, chain_messages
+from hg3.diffusion.chain import CLASSES, Chains, chain_messages, mobilities
 from hg3.layout import Block, Chain
 
 BLOCKS = (
@@ -32,27 +34,38 @@ def evidence(length: int, seed: int = 1) -> Tensor:
     return own
 
 
-def chances(chain: Chain) -> tuple[Tensor, Tensor]:
-    """Return the chances to begin with, (S,), and to go on, (S, S), with one patient more who is like all others."""
+def chances(chain: Chain) -> tuple[Tensor, list[Tensor]]:
+    """Return the chances to begin with, (S,), and to go on, (S, S) by class, with one patient more who is like all."""
     n = len(chain.states)
     everyone = [chain.first[k] + sum(row[k] for row in chain.next) + 1.0 / n for k in range(n)]
     share = [each / sum(everyone) for each in everyone]
     first = torch.tensor([chain.first[k] + share[k] for k in range(n)], dtype=torch.float64)
     follow = torch.tensor([[row[k] + share[k] for k in range(n)] for row in chain.next], dtype=torch.float64)
-    return first / first.sum(), follow / follow.sum(dim=1, keepdim=True)
+    everybody = follow / follow.sum(dim=1, keepdim=True)
+    go = []
+    for more in mobilities(chain.mobility):
+        of_class = everybody.clone()
+        for k in range(n):
+            stays = everybody[k, k]
+            odds = more * (1 - stays) / stays
+            of_class[k] *= odds / (1 + odds) / (1 - stays)
+            of_class[k, k] = 1 / (1 + odds)
+        go.append(of_class)
+    return first / first.sum(), go
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
-@pytest.mark.parametrize("chain", [TOGETHER, ALONE])
+@pytest.mark.parametrize("chain", [TOGETHER, ALONE, replace(TOGETHER, mobility=0.8), replace(ALONE, mobility=3.0)])
 def test_own_evidence_and_what_is_said_are_the_posterior_over_all_paths(chain: Chain, length: int) -> None:
     own = evidence(length)
     found = own + chains(chain)(own)
-    first, follow = chances(chain)
+    first, go = chances(chain)
     paths = list(product(range(len(chain.states)), repeat=length))
     starts = [BLOCKS[number].start for number in chain.blocks]
 
     def log_weight(path: tuple[int, ...]) -> Tensor:
-        prior = first[path[0]].log() + sum(follow[i, j].log() for i, j in pairwise(path))
+        steps = torch.stack([sum((follow[i, j].log() for i, j in pairwise(path)), torch.tensor(0.0)) for follow in go])
+        prior = first[path[0]].log() + steps.logsumexp(0)
         channels = [
             (start + code, time)
             for time, k in enumerate(path)
@@ -106,7 +119,7 @@ def test_neighbours_speak_for_a_time_that_says_nothing() -> None:
 @pytest.mark.parametrize("strength", [0.0, 1e3, 1e8])
 def test_it_stays_finite(strength: float) -> None:
     own = strength * evidence(60)
-    said = chains(TOGETHER, ALONE)(own)
+    said = chains(replace(TOGETHER, mobility=1.0), ALONE)(own)
     assert torch.isfinite(said).all()
 
 
@@ -116,6 +129,28 @@ def test_strong_evidence_elsewhere_rounds_nothing_away() -> None:
     weak = own.clone()
     weak[:, 6:, 2] = 0.0
     torch.testing.assert_close(chains(TOGETHER)(own), chains(TOGETHER)(weak))
+
+
+def test_a_patient_who_changes_often_is_held_for_one_who_will() -> None:
+    """What lies between is known of both: a month that says nothing, after quiet years or after restless ones."""
+    quiet, restless = torch.zeros(2, 8, 13)
+    quiet[4, :12] = 30.0
+    restless[4, :12:2] = restless[5, 1:12:2] = 30.0
+    restless[4:6, 11] = quiet[4:6, 11]
+    own = torch.stack([quiet, restless])
+    stays = {
+        spread: (own + chains(replace(ALONE, mobility=spread))(own))[:, 4:6, 12].softmax(1) for spread in (0.0, 1.0)
+    }
+    assert stays[0.0][0, 0] == pytest.approx(float(stays[0.0][1, 0]), abs=1e-5)
+    assert stays[1.0][0, 0] > stays[0.0][0, 0] > stays[1.0][1, 0]
+
+
+@pytest.mark.parametrize("variance", [0.0, 0.05, 1.0, 9.0])
+def test_the_classes_change_as_often_as_everybody(variance: float) -> None:
+    found = mobilities(variance)
+    assert len(found) == (CLASSES if variance else 1) and (np.diff(found) > 0).all()
+    assert found.mean() == pytest.approx(1.0, abs=1e-9) and (found >= 0).all()
+    assert found.var() <= variance
 
 
 def test_half_precision_around_it_changes_nothing() -> None:
@@ -138,7 +173,7 @@ def test_nothing_of_it_is_learned_or_kept_in_a_checkpoint() -> None:
 
 def test_a_compiler_takes_the_steps_as_one_operator() -> None:
     seen = evidence(6).exp()[:, :2].permute(2, 0, 1).contiguous()
-    first, go = torch.tensor([0.7, 0.3]), torch.rand(2, 2, 2, generator=torch.Generator().manual_seed(3))
+    first, go = torch.tensor([0.7, 0.3]), torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(3))
     torch.library.opcheck(chain_messages, (seen, first, go), test_utils=("test_schema", "test_faketensor"))
     graph = torch.fx.experimental.proxy_tensor.make_fx(chains(TOGETHER, ALONE))(evidence(6))
     asked = [node.target for node in graph.graph.nodes if "chain_messages" in str(node.target)]

@@ -36,7 +36,7 @@ def fitted(codes: np.ndarray, widths: tuple[int, ...], seen: np.ndarray | None =
 def test_counts_of_one_column() -> None:
     codes = np.array([[0, 0, 1], [1, 1, 1], [0, 1, 0]] * 5)[:, :, None]
     (chain,) = fitted(codes, (3,))
-    assert chain == Chain((1,), ((0,), (1,), (2,)), (10, 5, 0), ((5, 10, 0), (5, 10, 0), (0, 0, 0)))
+    assert chain == Chain((1,), ((0,), (1,), (2,)), (10, 5, 0), ((5, 10, 0), (5, 10, 0), (0, 0, 0)), 0.0)
 
 
 def test_who_has_no_value_is_not_counted_and_who_has_one_is_everywhere() -> None:
@@ -131,6 +131,32 @@ def test_static_columns_are_chains_of_a_single_time() -> None:
     assert together.states == ((0, 0), (0, 1), (0, 2), (1, 2))
     assert together.first == tuple(int(((codes[:, :2] == state).all(axis=1)).sum()) for state in together.states)
     assert not any(map(any, together.next))
+
+
+def walkers(n_patients: int, more: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Return codes (N, 40, 1) of two kinds, of patients who change `more` times as often as 0.03 a time."""
+    rng = RNG(seed)
+    changes = rng.random((n_patients, 40)) < 0.03 * more[:, None]
+    return ((rng.integers(2, size=(n_patients, 1)) + changes.cumsum(axis=1)) % 2)[:, :, None]
+
+
+def test_how_differently_often_patients_change_is_found() -> None:
+    (chain,) = fitted(walkers(4_000, RNG(1).exponential(size=4_000)), (2,))
+    assert chain.mobility == pytest.approx(1.0, abs=0.2)
+    movers = (np.arange(4_000) % 4 == 0) * 4.0  # the others never do
+    (chain,) = fitted(walkers(4_000, movers), (2,))
+    assert chain.mobility == pytest.approx(3.0, abs=0.4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_who_are_alike_differ_by_chance_alone(seed: int) -> None:
+    for n_patients in (60, 1_000):
+        (chain,) = fitted(walkers(n_patients, np.ones(n_patients), seed), (2,))
+        assert chain.mobility == 0.0
+
+
+def test_nobody_changes_and_nothing_is_divided_by() -> None:
+    assert [chain.mobility for chain in fitted(np.zeros((30, 5, 1), int), (2,))] == [0.0]
 
 
 def test_a_layout_comes_back_from_json_with_its_chains() -> None:
