@@ -105,14 +105,17 @@ class Measured:
 
     @property
     def has_power(self) -> bool:
-        """Whether spoiled patients, where there is a control, are worse in every draw than real ones in any.
+        """Whether what is worse than real patients looks worse, where there is a control of it.
 
-        Where they are not, a release that is as bad as they are would look like real patients.
+        Spoiled patients must be worse in every draw than real ones in any, or the release itself: where neither is, a
+        release that is as bad as they are would look like real patients. That a release is told apart needs no proof
+        that it can be.
         """
         if self.control is None:
             return True
         sign = -1.0 if self.higher_is_better else 1.0
-        return bool((sign * self.control).min() > (sign * self.ceiling).max())
+        worst = (sign * self.ceiling).max()
+        return bool((sign * self.control).min() > worst or (sign * self.score).min() > worst)
 
 
 def measure(

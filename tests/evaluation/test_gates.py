@@ -1,5 +1,6 @@
 """Gates judge measures as written: by the interval, the ceiling, the worst subject."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,16 @@ def test_a_control_that_looks_like_real_patients_leaves_a_gate_without_an_answer
         assert again.has_power == measured.has_power == measured_content(measured)["has_power"] == power
         found = verdict([again], margin=None, limit=0.6)
         assert found.state == ("shown" if power else "not estimable") and found.left_out == (() if power else ("TV",))
+
+
+def test_a_release_that_is_told_apart_is_told_whatever_the_control_says() -> None:
+    """Of few patients a learner may miss exchanged columns and still see what a bad release does to every record."""
+    ceiling = np.array([0.44, 0.52, 0.50, 0.49, 0.55])
+    bad = Measured("TV", "", ceiling + 0.4, ceiling, control=ceiling + 0.05)
+    assert bad.has_power and measured_of(measured_content(bad)).has_power
+    assert verdict([bad], margin=None, limit=0.6).state == "missed"
+    better = replace(bad, score=-bad.score, ceiling=-ceiling, control=-ceiling - 0.05, higher_is_better=True)
+    assert better.has_power and not replace(better, score=better.ceiling).has_power
 
 
 @pytest.mark.parametrize(("n_draws", "ends"), [(2, (0.0, 0.1)), (9, (0.0, 0.8)), (41, (0.1, 3.9))])

@@ -99,7 +99,7 @@ def test_two_draws_that_agree_prove_nothing_and_nine_do() -> None:
 def test_what_has_no_power_is_no_finding() -> None:
     bad = np.full(50, 0.5)
     for control, n_findings in ((bad + 0.4, 1), (bad - 0.1, 0)):
-        measured = Measured("an AUC", "", np.linspace(0.8, 0.9, 50), bad, control=control)
+        measured = Measured("an AUC", "", np.r_[0.5, np.linspace(0.8, 0.9, 49)], bad, control=control)
         assert len(findings(evaluation(measured, limit=0.6), PANELS)) == n_findings
 
 
