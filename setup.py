@@ -4,7 +4,9 @@ HG3_BUILD=auto (the default) builds for what torch and the CUDA toolkit allow he
 builds nothing and leaves hg3 to its torch implementation. The toolkit decides, never a visible device.
 """
 
+import json
 import os
+import re
 from glob import glob
 
 from setuptools import setup
@@ -15,6 +17,8 @@ TORCH_MINOR = "2.13"  # of the pin in pyproject.toml: what is compiled against o
 CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
 NVCC_FLAGS = ["-O3", "--fmad=false"]
 ARCHITECTURES = "8.0;9.0+PTX"  # A100 and H100 or H200, where TORCH_CUDA_ARCH_LIST does not say otherwise
+LEAST_ARCHITECTURE = (8, 0)  # below it a warp has no instruction for the sum of its counts
+TOO_OLD = ("Kepler", "Maxwell", "Pascal", "Volta", "Turing")  # names that torch knows
 
 
 def extension() -> dict:
@@ -59,24 +63,42 @@ def cpu_module(cpp_extension):
 
 
 def cuda_module(torch, cpp_extension):
-    architectures = os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
-    macros = [("HG3_CUDA", text(torch.version.cuda)), ("HG3_ARCHITECTURES", text(architectures.replace(";", " ")))]
+    architectures = os.environ.get("TORCH_CUDA_ARCH_LIST") or ARCHITECTURES
+    os.environ["TORCH_CUDA_ARCH_LIST"] = architectures  # where it is empty, torch would ask the devices at hand
+    check_architectures(architectures)
+    macros = [
+        ("HG3_CUDA", text(torch.version.cuda)),
+        ("HG3_ARCHITECTURES", text(architectures.replace(";", " "))),
+        ("HG3_NVCC_FLAGS", text(" ".join(NVCC_FLAGS))),
+    ]
     sources = sorted(glob("csrc/*.cpp") + glob("csrc/*.cu"))
     return cpp_extension.CUDAExtension("hg3._C", sources, **options(macros))
 
 
+def check_architectures(architectures: str) -> None:
+    """Stop in a sentence at an architecture that the kernel cannot be compiled for."""
+    for name in architectures.replace(";", " ").split():
+        number = re.match(r"(\d+)\.(\d+)", name)
+        if name.startswith(TOO_OLD) or (number and (int(number[1]), int(number[2])) < LEAST_ARCHITECTURE):
+            raise SystemExit(
+                f"hg3: TORCH_CUDA_ARCH_LIST names {name}, and the kernel needs 8.0 (A100) or later: "
+                "leave it out, or choose HG3_BUILD=cpu."
+            )
+
+
 def options(macros: list = ()) -> dict:
+    flags = [*CXX_FLAGS, *os.environ.get("CFLAGS", "").split()]  # which the compiler is given as well
     return {
         "include_dirs": [os.path.abspath("csrc")],
         "depends": sorted(glob("csrc/*.h")),
-        "define_macros": [("HG3_FLAGS", text(" ".join(CXX_FLAGS))), *macros],
+        "define_macros": [("HG3_FLAGS", text(" ".join(flags))), *macros],
         "extra_compile_args": {"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS},
     }
 
 
 def text(value: str) -> str:
     """Return `value` as a macro that is a string."""
-    return f'"{value}"'
+    return json.dumps(value)
 
 
 def build_command(cpp_extension):

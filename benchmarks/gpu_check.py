@@ -1,4 +1,4 @@
-"""Everything that needs a GPU, in one go: build, tests, sanitizers, benchmarks; one table last, all in one folder.
+"""Everything that needs a GPU, in one go: build, tests, benchmarks, sanitizers; one table last, all in one folder.
 
 make gpu-check, or python -m benchmarks.gpu_check --out runs/gpu-check
 """
@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,9 +24,11 @@ SUMMARY = "gpu-check.json"
 TOTAL_S = 9 * 60
 LEAST_S = 5  # a step with less time left than this is not begun
 PYTHON = (sys.executable, "-m")
-TESTS = (*PYTHON, "pytest", "-q", "-p", "no:cacheprovider", "tests/csrc/test_reverse_step_cuda.py")
+KERNEL_TESTS = "tests/csrc/test_kernel_cuda.py"
+PYTEST = (*PYTHON, "pytest", "-q", "-p", "no:cacheprovider", "-k", "on_gpu")
+TESTS = (*PYTEST, KERNEL_TESTS, "tests/csrc/test_operator_cuda.py", "tests/test_devices.py")
 # Sanitizers slow everything down: every branch of the kernel, and none of what torch does around it.
-FEW_TESTS = (*TESTS, "-k", "shapes_and_rows or memory or in_place or refuses")
+FEW_TESTS = (*PYTEST, KERNEL_TESTS)
 SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--tool")
 # PATH: where the build finds ninja. Without torch's cache of memory, memcheck sees where each tensor ends.
 ENVIRONMENT = {
@@ -37,54 +40,57 @@ UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 
 @dataclass(frozen=True)
 class Step:
-    """One program: {json} and {work} in its words become places in the output folder."""
+    """One program: {json} and {work} in its words become places in the output folder.
+
+    kept_s : seconds that no step before it may use; it has them, and what those before it leave.
+    """
 
     name: str
     command: tuple[str, ...]
-    limit_s: int
+    kept_s: int
     environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a step; ratio is the headline figure of a benchmark's JSON."""
+    """What became of a step; targets are those in a benchmark's JSON: what, figure, target, met."""
 
     step: str
     result: str
     seconds: float
-    ratio: float | None = None
+    targets: list[dict[str, Any]] = field(default_factory=list)
 
 
-def benchmark(name: str, limit_s: int, *words: str, module: str | None = None) -> Step:
-    return Step(name, (*PYTHON, f"benchmarks.{module or name}", "--json", "{json}", *words), limit_s)
+def benchmark(name: str, kept_s: int, *words: str, module: str | None = None) -> Step:
+    return Step(name, (*PYTHON, f"benchmarks.{module or name}", "--json", "{json}", *words), kept_s)
 
 
-# What the rest stands on first; what takes long and can be done without last.
+# What the rest stands on first; last what has figures to show wherever it is stopped.
 STEPS = (
-    Step("build", (sys.executable, "setup.py", "build_ext", "--inplace"), 180),
-    Step("tests", TESTS, 90),
-    benchmark("reverse_step", 60),
-    Step("memcheck", (*SANITIZER, "memcheck", *FEW_TESTS), 60, tuple(UNCACHED.items())),
-    Step("racecheck", (*SANITIZER, "racecheck", *FEW_TESTS), 60),
-    benchmark("generate", 120, "--work", "{work}"),
-    benchmark("train", 90, "--work", "{work}"),
-    benchmark("scale", 90, "--work", "{work}"),
-    benchmark("scale_million", 90, "--work", "{work}", "--sizes", "1000000", module="scale"),
+    Step("build", (sys.executable, "setup.py", "build_ext", "--inplace"), 150),
+    Step("tests", TESTS, 70),
+    benchmark("reverse_step", 25),
+    benchmark("reverse_step_larger", 25, "--patients", "131072", module="reverse_step"),
+    benchmark("generate", 90, "--compile", "--work", "{work}"),
+    benchmark("train", 40, "--work", "{work}"),
+    Step("memcheck", (*SANITIZER, "memcheck", *FEW_TESTS), 30, tuple(UNCACHED.items())),
+    Step("racecheck", (*SANITIZER, "racecheck", *FEW_TESTS), 30),
+    benchmark("scale", 80, "--work", "{work}", "--sizes", "10000", "30000", "100000", "1000000"),
 )
 
 
-def run_step(step: Step, out: Path, left_s: float) -> Outcome:
-    """Run a step for as long as it may; its words go to NAME.log, its figures to NAME.json."""
+def run_step(step: Step, out: Path, limit_s: float) -> Outcome:
+    """Run a step for so long at most; its words go to NAME.log, its figures to NAME.json."""
     if shutil.which(step.command[0]) is None:
         return Outcome(step.name, f"not run: {step.command[0]} is not on PATH", 0.0)
-    if left_s < LEAST_S:
+    if limit_s < LEAST_S:
         return Outcome(step.name, "not run: no time left", 0.0)
     places = {"{json}": str(out / f"{step.name}.json"), "{work}": str(out / "work" / step.name)}
     command = [places.get(word, word) for word in step.command]
-    limit_s, start = min(step.limit_s, left_s), time.monotonic()
+    start = time.monotonic()
     with (out / f"{step.name}.log").open("wb") as log:
         result = run_command(command, {**ENVIRONMENT, **dict(step.environment)}, limit_s, log.fileno())
-    return Outcome(step.name, result, round(time.monotonic() - start, 1), ratio_in(out / f"{step.name}.json"))
+    return Outcome(step.name, result, round(time.monotonic() - start, 1), targets_in(out / f"{step.name}.json"))
 
 
 def run_command(command: list[str], environment: dict[str, str], limit_s: float, log: int) -> str:
@@ -101,18 +107,27 @@ def run_command(command: list[str], environment: dict[str, str], limit_s: float,
     return "passed" if status == 0 else f"failed with status {status}"
 
 
-def ratio_in(path: Path) -> float | None:
+def targets_in(path: Path) -> list[dict[str, Any]]:
+    """Return the targets in a benchmark's JSON; none where the step writes none, or did not come so far."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["ratio"])
+        found = json.loads(path.read_text(encoding="utf-8"))["targets"]
+        return [{key: target[key] for key in ("what", "figure", "target", "met")} for target in found]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # the step has none, or did not come so far
+        return []
 
 
 def print_table(outcomes: list[Outcome]) -> None:
-    print(f"{'step':<16}{'seconds':>8}{'ratio':>10}  result")
+    """Print what became of each step, and under a benchmark its figures beside their targets."""
+    print(f"{'step':<44}{'figure':>10}{'target':>10}{'met':>6}{'seconds':>10}  result")
     for outcome in outcomes:
-        ratio = "" if outcome.ratio is None else f"{outcome.ratio:.4g}"
-        print(f"{outcome.step:<16}{outcome.seconds:>8.1f}{ratio:>10}  {outcome.result}")
+        print(f"{outcome.step:<44}{'':>26}{outcome.seconds:>10.1f}  {outcome.result}")
+        for target in outcome.targets:
+            figures = "".join(f"{shown(target[key]):>10}" for key in ("figure", "target"))
+            print(f"  {target['what']:<42}{figures}{'yes' if target['met'] else 'no':>6}")
+
+
+def shown(figure: object) -> str:
+    return f"{figure:.4g}" if isinstance(figure, int | float) else str(figure)
 
 
 def clear(out: Path) -> None:
@@ -129,9 +144,10 @@ def check(out: Path, steps: tuple[Step, ...] = STEPS, total_s: float = TOTAL_S) 
     clear(out)
     outcomes: list[Outcome] = []
     end = time.monotonic() + total_s
-    for step in steps:
+    for number, step in enumerate(steps):
         print(f"{step.name} ...", flush=True)
-        outcomes.append(run_step(step, out, end - time.monotonic()))
+        kept = sum(later.kept_s for later in steps[number + 1 :])
+        outcomes.append(run_step(step, out, end - time.monotonic() - kept))
         content = {"outcomes": [asdict(outcome) for outcome in outcomes]}
         disk.write_text(out / SUMMARY, json.dumps(content, indent=2) + "\n")
     print_table(outcomes)

@@ -51,6 +51,15 @@ struct Step {
   int64_t workspace() const { return C * padded + noise_size + 2 * padded; }
 };
 
+// Whether this CPU runs what hg3::avx2 is compiled to; hg3::portable runs on every one.
+inline bool has_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
 }  // namespace hg3
 
 #define HG3_ISA portable

@@ -21,7 +21,7 @@ using Kernel = void (*)(const Step&, int64_t, int64_t, float*);
 template <typename T>
 Kernel kernel_for() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::patients<T>;
+  if (has_avx2()) return avx2::patients<T>;
 #endif
   return portable::patients<T>;
 }

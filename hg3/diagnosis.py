@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hg3 import __version__
-from hg3.extension import build_info, implementation
+from hg3.extension import build_info, implementation, instruction_set
 from hg3.training.device import default_device, device_model, resolve_precision
 
 LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "safetensors", "matplotlib")
@@ -15,7 +15,7 @@ EXTRAS = ("mlflow", "submitit", "scikit-learn", "sdmetrics", "lifelines")
 
 
 def doctor() -> dict[str, Any]:
-    """Return versions, device, precision, which implementation of each operator is live and how csrc/ was built."""
+    """Return versions, device, precision, which implementation of each operator is live and how it was built."""
     device = default_device()
     return {
         "hg3": __version__,
@@ -27,6 +27,7 @@ def doctor() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": resolve_precision("auto", device),
         "reverse_step": implementation("reverse_step", device),
+        "instructions": instruction_set(),
         "decode": implementation("decode", torch.device("cpu")),
         "extension": build_info(),
     }

@@ -57,8 +57,13 @@ def register(schema: str, python: Callable[..., Any], fake: Callable[..., Any]) 
 
 
 def build_info() -> dict[str, Any] | None:
-    """Return how the extension was built (compiler, flags, torch, cuda, architectures), or None where it is absent."""
+    """Return how the extension was built (compiler, flags, torch, CUDA, architectures), or None where it is absent."""
     return None if _C is None else dict(_C.build_info())
+
+
+def instruction_set() -> str | None:
+    """Return by which instructions of this CPU the extension takes a step, "avx2" or "portable"; None without it."""
+    return None if _C is None else str(_C.instruction_set())
 
 
 def implementation(operator: str, device: torch.device) -> str:

@@ -639,6 +639,7 @@ def test_doctor_tells_the_version(command: Command) -> None:
     assert doctor["hg3"] == hg3.__version__
     assert doctor["versions"]["torch"] == torch.__version__
     assert doctor["reverse_step"] == ("torch" if doctor["extension"] is None else "extension")
+    assert doctor["instructions"] in ({None} if doctor["extension"] is None else {"avx2", "portable"})
     assert doctor["versions"]["torch"] in command("doctor").out
 
 

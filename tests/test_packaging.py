@@ -215,11 +215,36 @@ def test_the_toolkit_decides_what_is_built(fake_torch: Path, build: str, there: 
     assert asked["macros"].get("HG3_CUDA") == ('"13.0"' if kind == "cuda" else None)
 
 
-@pytest.mark.parametrize(("asked", "built"), [({}, "8.0 9.0+PTX"), ({"TORCH_CUDA_ARCH_LIST": "7.5;9.0"}, "7.5 9.0")])
-def test_architectures_are_stated(fake_torch: Path, asked: dict[str, str], built: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "built"),
+    [(None, "8.0 9.0+PTX"), ("", "8.0 9.0+PTX"), ("8.6;9.0a", "8.6 9.0a"), ("12.0+PTX", "12.0+PTX"), ("Ada", "Ada")],
+)
+def test_architectures_are_stated(fake_torch: Path, asked: str | None, built: str) -> None:
     """Never left to the devices at hand, of which a machine that builds may have none."""
-    done = set_up(fake_torch, "cuda", **ALL, **asked)
+    wish = {} if asked is None else {"TORCH_CUDA_ARCH_LIST": asked}
+    done = set_up(fake_torch, "cuda", **ALL, **wish)
     assert json.loads(done.stdout.splitlines()[0])["macros"]["HG3_ARCHITECTURES"] == f'"{built}"'
+
+
+@pytest.mark.parametrize(("asked", "old"), [("7.5;9.0", "7.5"), ("8.0 7.0+PTX", "7.0+PTX"), ("Turing", "Turing")])
+@pytest.mark.parametrize("build", ["auto", "cuda"])
+def test_architectures_that_the_kernel_is_too_new_for_are_refused(
+    fake_torch: Path, build: str, asked: str, old: str
+) -> None:
+    done = set_up(fake_torch, build, **ALL, TORCH_CUDA_ARCH_LIST=asked)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"hg3: TORCH_CUDA_ARCH_LIST names {old}, and the kernel needs 8.0 (A100) or later: leave it out, or choose "
+        "HG3_BUILD=cpu.\n"
+    )
+    assert set_up(fake_torch, "cpu", **ALL, TORCH_CUDA_ARCH_LIST=asked).returncode == 0
+
+
+def test_flags_are_stated_with_those_of_the_environment(fake_torch: Path) -> None:
+    done = set_up(fake_torch, "cuda", **ALL, CFLAGS='-march=native -DNAME="x"')
+    macros = json.loads(done.stdout.splitlines()[0])["macros"]
+    assert macros["HG3_FLAGS"].startswith('"-O3 ') and macros["HG3_FLAGS"].endswith(r' -march=native -DNAME=\"x\""')
+    assert macros["HG3_NVCC_FLAGS"] == '"-O3 --fmad=false"'
 
 
 @pytest.mark.parametrize("version", ["2.12.1", "2.14.0+cpu", "2.1.3", "3.2.13"])
@@ -323,10 +348,10 @@ def test_what_was_asked_for_was_built() -> None:
 @pytest.mark.skipif(build_info() is None, reason="hg3 was installed with HG3_BUILD=none: no hg3._C")
 def test_build_info_says_how() -> None:
     info = build_info() or {}
-    assert info.keys() == {"compiler", "flags", "torch", "cuda", "architectures"}
+    assert info.keys() == {"compiler", "flags", "torch", "cuda", "nvcc_flags", "architectures"}
     assert info["torch"] == torch.__version__.partition("+")[0]
     assert re.match(r"(gcc|clang) \d+\.", info["compiler"]) and "-ffp-contract=off" in info["flags"]
-    assert (info["cuda"] is None) == (info["architectures"] is None)
+    assert len({info[key] is None for key in ("cuda", "nvcc_flags", "architectures")}) == 1
 
 
 ANOTHER_TORCH = """

@@ -33,7 +33,7 @@ def demo_command(
 def doctor_command(as_json: JsonOption = False) -> None:
     """Show what this installation is.
 
-    Versions, device, precision, and which implementation of the reverse step is live.
+    Versions, device, precision, which implementation of the reverse step is live, and by which instructions it runs.
 
     \b
     Example: hg3 doctor --json

@@ -164,11 +164,13 @@ def _attempt(model: Model, patient: Tensor, sampler: Sampler, condition: Conditi
     fixed = channelwise(condition.given, layout.static)
     static.bounds = torch.where(fixed[0][:, None], _UNBOUNDED.to(rows.device), static.bounds)
     moved, nonfinite = torch.zeros_like(patient), []
+    # made once: a number sent to a GPU at every step would make the host wait for all that the GPU has still to do
+    times = torch.as_tensor(sampler.table.times, device=patient.device)
+    steps = torch.arange(len(times), device=patient.device)
     with torch.inference_mode():
-        for number, t in enumerate(sampler.table.times.tolist()):
-            step = torch.tensor(number, device=patient.device)
+        for step, t in zip(steps, times.split(1), strict=True):
             x_static = torch.where(fixed, condition.x_static, static.x[:, :, 0])
-            raw_static, raw_dynamic = model(x_static, dynamic.x, torch.full_like(patient[:1], t), condition.given)
+            raw_static, raw_dynamic = model(x_static, dynamic.x, t, condition.given)
             counts = [
                 half.advance(raw, rows, step, seed, patient)
                 for half, raw in ((static, raw_static[:, :, None]), (dynamic, raw_dynamic))

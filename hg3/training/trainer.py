@@ -103,13 +103,14 @@ class Trainer:
         loss = self.processes.sum_gradients(self.model.parameters(), loss)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(norm))
+        loss_value, norm_value = torch.stack([loss.detach(), norm]).tolist()  # both in one wait for the device
+        finite = math.isfinite(loss_value) and math.isfinite(norm_value)
         if finite:
             self.scaler.step(self.optimizer)
             self._average(update)
         self.scaler.update()
         self._count(finite)
-        return {"loss": float(loss.detach()), "gradient_norm": float(norm), "learning_rate": rate}
+        return {"loss": loss_value, "gradient_norm": norm_value, "learning_rate": rate}
 
     @property
     def attacks(self) -> bool:

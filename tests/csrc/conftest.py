@@ -1,10 +1,13 @@
 """Programs over the torch-free headers of csrc/, compiled with the flags of the extension."""
 
+import os
+import subprocess
 from pathlib import Path
 from shutil import which
 
 import pytest
 
+from tests.csrc import sanitizers
 from tests.csrc.compilers import COMPILER
 from tests.csrc.programs import Compiled, compile_program
 
@@ -25,3 +28,13 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
         return made[name, *more]
 
     return compile_once
+
+
+@pytest.fixture
+def sanitized(compiled: Compiled) -> Compiled:
+    """`compiled` with the sanitizers, where the compiler has them; -O1 keeps vector code and lines that can be read."""
+    flags = ["-O1", *sanitizers.FLAGS.split()]
+    command = [*COMPILER, *flags, "-x", "c++", "-", "-o", os.devnull]
+    if subprocess.run(command, input=b"int main() {}", capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"{COMPILER[0]} has no AddressSanitizer and UndefinedBehaviorSanitizer")
+    return lambda name: compiled(name, *flags)

@@ -13,14 +13,6 @@
 
 using namespace hg3;
 
-static bool has_avx2() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return false;
-#endif
-}
-
 static void group(const std::string& set, const Draw& draw, uint32_t first, uint32_t (&words)[4][GROUP]) {
 #if defined(__x86_64__)
   if (set == "avx2") return avx2::group_of_words(draw, first, words);

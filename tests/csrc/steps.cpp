@@ -17,6 +17,12 @@ struct Brief {  // bfloat16, as torch has it
   operator float() const { return as_float(static_cast<uint32_t>(high) << 16); }
 };
 
+struct Half {  // float16
+  _Float16 value;
+  explicit Half(float rounded) : value(static_cast<_Float16>(rounded)) {}
+  operator float() const { return value; }
+};
+
 using Floats = std::vector<float>;
 using Kernel = void (*)(const Step&, int64_t, int64_t, float*);
 
@@ -101,6 +107,15 @@ static Answer taken(const Case& given, Kernel kernel, const std::vector<T>& raw,
   return answer;
 }
 
+// The kernel of the widest instruction set that this CPU runs.
+template <typename T>
+static Kernel widest() {
+#if defined(__x86_64__)
+  if (has_avx2()) return avx2::patients<T>;
+#endif
+  return portable::patients<T>;
+}
+
 static int n_compared = 0;
 
 static void check(bool same, const char* what, const Case& given) {
@@ -111,11 +126,12 @@ static void check(bool same, const char* what, const Case& given) {
 }
 
 template <typename T>
-static void compare(const Case& given, Kernel portable, Kernel other) {
+static void compare(const Case& given) {
+  const Kernel plain = portable::patients<T>, other = widest<T>();
   const std::vector<T> raw(given.raw.begin(), given.raw.end()), last(given.raw_last.begin(), given.raw_last.end());
-  const Answer wanted = taken(given, portable, raw, given.L, 1, given.B, false);
+  const Answer wanted = taken(given, plain, raw, given.L, 1, given.B, false);
   check(taken(given, other, raw, given.L, 1, given.B, false) == wanted, "the other instruction set", given);
-  for (const Kernel kernel : {portable, other}) {
+  for (const Kernel kernel : {plain, other}) {
     check(taken(given, kernel, last, 1, given.C, given.B, false) == wanted, "channels last", given);
     for (int64_t chunk = 1; chunk < given.B; ++chunk)
       check(taken(given, kernel, raw, given.L, 1, chunk, false) == wanted, "a chunk of patients", given);
@@ -151,21 +167,15 @@ static void compare_prefix(const Case& given, Kernel kernel) {
 }
 
 int main() {
-#if defined(__x86_64__)
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const Kernel wide = has_avx2 ? avx2::patients<float> : portable::patients<float>;
-  const Kernel wide_brief = has_avx2 ? avx2::patients<Brief> : portable::patients<Brief>;
-#else
-  const Kernel wide = portable::patients<float>, wide_brief = portable::patients<Brief>;
-#endif
   for (const int64_t C : {1, 7, 8, 9, 22})
     for (const int64_t L : {1, 2, 3, 5, 7, 8, 9, 12, 15, 17, 61, 64})
       for (const int flags : {0, 1, 2, 3}) {
         const Case given(1 + below(4), C, L, flags & 1 ? 0.4f : 0.0f, flags & 2 ? 1.0f : 0.0f);
-        compare<float>(given, portable::patients<float>, wide);
-        compare<Brief>(given, portable::patients<Brief>, wide_brief);
+        compare<float>(given);
+        compare<Brief>(given);
+        compare<Half>(given);
         compare_prefix(given, portable::patients<float>);
-        compare_prefix(given, wide);
+        compare_prefix(given, widest<float>());
       }
   std::printf("%d steps agree\n", n_compared);
 }

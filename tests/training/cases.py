@@ -22,6 +22,7 @@ from hg3.training.run import Prepared, make_trainer, train
 from hg3.training.trainer import Trainer
 from tests.table.cases import make_schema, make_table, tiny_columns
 
+CPU = torch.device("cpu")
 N_PATIENTS = 40  # 24 train, 6 validate, 10 are held out
 UPDATES = 30
 TINY = {
@@ -64,14 +65,14 @@ def tiny_train(
     return train(inputs.table, out, inputs.schema, changes=changes, updates=updates, **arguments)
 
 
-def make_tiny_trainer(changes: dict[str, str] | None = None, seed: int = 0) -> Trainer:
+def make_tiny_trainer(changes: dict[str, str] | None = None, seed: int = 0, device: torch.device = CPU) -> Trainer:
     """Return a trainer on the tiny table, split with seed 0, without a run folder."""
     cohort, _ = checked_cohort(make_table(N_PATIENTS), make_schema(tiny_columns(), name="tiny"))
     split = split_patients(cohort.n_patients, 0)
     encoder, _ = fit_encoder(cohort, split.train)
     recipe = Recipe(load_preset("hg3", TINY | (changes or {})), cohort.schema, encoder)
     prepared = Prepared(recipe, split, {}, cohort, encode(cohort, encoder))
-    return make_trainer(prepared, seed, torch.device("cpu"))
+    return make_trainer(prepared, seed, device)
 
 
 def private_columns() -> list[dict[str, Any]]:
