@@ -1,16 +1,18 @@
-"""What each lever of the sampler brings: hg3's block with it and without it, all else as it is."""
+"""What each lever of the sampler brings, and where the time of a block goes."""
 
+import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.published import BATCH
-from benchmarks.timing import in_turns
+from benchmarks.timing import Parts, in_turns, lever
+from hg3.diffusion.unet import TimeConv, TimeUpConv
+from hg3.release import writer
 from hg3.release.plan import Request, Source, make_plan
 from hg3.release.writer import make_block
 from hg3.sampling import generate, ops
@@ -19,33 +21,51 @@ from hg3.training.checkpoint import make_network
 from hg3.training.device import resolve_precision
 
 PADDED = 100  # times, to which the published code pads
-BLOCKS = (64, 128, 256, 512)
+BLOCKS = {"cpu": (64, 128, 256, 512), "cuda": (256, 1024, 4096, 16384)}
+CHANNELS_LAST = "channels-last convolutions, not 1-D ones and copies"  # what lies beside them is (B, L, W) either way
+CHAINS = "chains (a cost)"
 Side = Callable[[], Any]
+
+# What the own time of a module counts for, by its class.
+PARTS = {
+    "TimeConv": "convolutions",
+    "TimeUpConv": "convolutions",
+    "Linear": "linear maps",
+    "LayerNorm": "layer norms",
+    "ResidualBlock": "FiLM, SiLU, sums",
+    "SiLU": "FiLM, SiLU, sums",
+    "Attention": "attention",
+    "Chains": "chains",
+    "_OneChain": "chains",
+    **dict.fromkeys(("UNet", "Sequential", "ModuleList"), "the rest of the network"),
+}
+FUNCTIONS = (
+    (generate, "reverse_step_", "reverse step"),
+    (writer, "sample_patients", "the rest of sampling"),
+    (writer, "decode_counted", "decoding"),
+)
 
 
 def measure(source: Source, block: int, repeats: int, steps: int, compiled: bool) -> list[dict[str, Any]]:
-    """Return a row a lever: {"lever", "times"} or {"lever", "skipped"}; times is without it over with it.
+    """Return a row a lever, see `benchmarks.timing.lever`, or {"lever", "skipped"}.
 
     A block of `block` patients is made in `steps` steps, so that a lever of the network weighs a little less here,
     and one of the decoding a little more, than at 20.
     """
     now = block_side(source, steps, block)
-    sides = {
-        "now": now,
+    without = {
         "one diffusion time for all, not one each": block_side(_with(source, _TimeEach(source.network)), steps, block),
         "fused reverse step": _torch_step(now),
+        CHANNELS_LAST: plain_convolutions(now),
         "no padding to 100 times": _padded_side(source, steps, block),
+        CHAINS: block_side(_with(source, without_chains(copy.deepcopy(source.network))), steps, block),
     }
+    timed = in_turns({"now": now, **without}, repeats)
+    rows = [lever(name, timed[name], timed["now"]) for name in without]
     if compiled:
-        sides["eager, beside compiled"] = now
-        sides["compiled"] = block_side(_with(source, compile_network(source.network)), steps, block)
-    seconds = {name: timed.seconds for name, timed in in_turns(sides, repeats).items()}
-    rows = [_row(name, seconds[name], seconds["now"]) for name in list(sides)[1:4]]
-    if compiled:
-        rows.append(_row("compiled network", seconds["eager, beside compiled"], seconds["compiled"]))
-    convolutions = in_turns(_convolutions(source, BATCH), max(repeats, 5))
-    one, two = (convolutions[name].seconds for name in ("1-D", "channels-last"))
-    rows.append(_row("channels-last convolution, by itself", one, two))
+        fast = block_side(_with(source, compile_network(source.network)), steps, block)
+        timed = in_turns({"eager": now, "compiled": fast}, repeats)
+        rows.append(lever("compiled network", timed["eager"], timed["compiled"]))
     return [*rows, _bfloat16(source, steps, block, repeats), *_block_sizes(source, steps, repeats)]
 
 
@@ -55,8 +75,45 @@ def block_side(source: Source, steps: int, block: int, **plan_changes: Any) -> S
     return lambda: make_block(source, source.sampler(plan), plan, 0, block)
 
 
-def _row(name: str, without: float, with_it: float) -> dict[str, Any]:
-    return {"lever": name, "times": round(without / with_it, 3)}
+def block_parts(source: Source, steps: int, block: int, repeats: int) -> dict[str, float]:
+    """Return the share of each part of the network, of the step and of decoding in the time of a block."""
+    parts, network = Parts(), copy.deepcopy(source.network)
+    parts.modules(network, PARTS)
+    side = block_side(_with(source, network), steps, block)
+    with ExitStack() as patched:
+        for module, name, part in FUNCTIONS:
+            patched.enter_context(patch.object(module, name, parts.function(part, getattr(module, name))))
+        side()
+        parts.seconds.clear()  # of the first call, which warms up
+        for _ in range(repeats):
+            side()
+    return parts.shares()
+
+
+def without_chains(network: nn.Module) -> nn.Module:
+    """Take from `network` what it is told of how categories go on."""
+    network.trust = network.static_trust = None  # type: ignore[assignment]
+    return network
+
+
+def plain_convolutions(side: Side) -> Side:
+    """Return `side` with convolutions of (B, W, L) as it lies, which copies to and fro."""
+
+    def run() -> None:
+        with patch.object(TimeConv, "forward", _plain_conv), patch.object(TimeUpConv, "forward", _plain_up):
+            side()
+
+    return run
+
+
+def _plain_conv(self: TimeConv, x: Tensor) -> Tensor:
+    if x.shape[1] % self.stride:
+        x = F.pad(x, (0, 0, 0, 1))
+    return F.conv1d(x.mT.contiguous(), self.weight[:, :, 0], self.bias, stride=self.stride, padding=1).mT
+
+
+def _plain_up(self: TimeUpConv, x: Tensor) -> Tensor:
+    return F.conv_transpose1d(x.mT.contiguous(), self.weight[:, :, 0], self.bias, stride=2, padding=1).mT
 
 
 def _with(source: Source, network: nn.Module) -> Source:
@@ -94,30 +151,18 @@ def _padded_side(source: Source, steps: int, block: int) -> Side:
     return lambda: make_block(padded, sampler, plan, 0, block)
 
 
-def _convolutions(source: Source, batch: int) -> dict[str, Side]:
-    """Return one convolution of the network's width and length, in both memory formats."""
-    width, length = source.recipe.preset.network.width, source.recipe.encoder.layout.length
-    x = torch.randn(batch, length, width, device=source.device)
-    weight = torch.randn(width, width, 3, device=source.device)
-    plain, image = x.transpose(1, 2).contiguous(), x.transpose(1, 2).unsqueeze(2)
-    return {
-        "1-D": lambda: F.conv1d(plain, weight, padding=1),
-        "channels-last": lambda: F.conv2d(image, weight[:, :, None], padding=(0, 1)),
-    }
-
-
 def _bfloat16(source: Source, steps: int, block: int, repeats: int) -> dict[str, Any]:
     if resolve_precision("auto", source.device) != "bfloat16":
         return {"lever": "bfloat16", "skipped": "this device has none: torch would emulate it"}
     names = ("float32", "bfloat16")
     timed = in_turns({name: block_side(source, steps, block, precision=name) for name in names}, repeats)
-    return _row("bfloat16", timed["float32"].seconds, timed["bfloat16"].seconds)
+    return lever("bfloat16", timed["float32"], timed["bfloat16"])
 
 
 def _block_sizes(source: Source, steps: int, repeats: int) -> list[dict[str, Any]]:
     """Return how many times as fast, a patient, each size of a block is as the smallest one."""
-    timed = in_turns({str(size): block_side(source, steps, size) for size in BLOCKS}, repeats)
-    smallest = timed[str(BLOCKS[0])].seconds / BLOCKS[0]
-    return [
-        _row(f"blocks of {size}, not {BLOCKS[0]}", smallest, timed[str(size)].seconds / size) for size in BLOCKS[1:]
-    ]
+    sizes = BLOCKS[source.device.type]
+    timed = in_turns({str(size): block_side(source, steps, size) for size in sizes}, repeats)
+    a_patient = {size: timed[str(size)].over(size) for size in sizes}
+    smallest = sizes[0]
+    return [lever(f"blocks of {size}, not {smallest}", a_patient[smallest], a_patient[size]) for size in sizes[1:]]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    arithmetic,
     conditions,
     evaluate,
     fidelity,
@@ -24,8 +25,10 @@ from benchmarks import (
     reverse_step,
     scale,
     solvers,
+    timing,
     train,
 )
+from benchmarks.compare import compare_release
 from benchmarks.machine import last_cache
 from benchmarks.stand_in import prepare, untrained_run
 from benchmarks.timing import in_turns
@@ -40,6 +43,7 @@ from hg3.sampling.solvers import SOLVERS
 from hg3.table.cohorts.art_hiv import simulate
 from hg3.table.schema import load_schema
 from hg3.table.write import write_table
+from hg3.training.checkpoint import best_checkpoint, read_recipe
 from tests import runs
 from tests.runs import TINY, make_run, options, write_cohort
 
@@ -121,12 +125,24 @@ def test_reverse_step_is_set_beside_the_chain_and_a_copy(
     assert {row["solver"] for row in result["copy"]} == {"ddim", "dpm++"}  # the rows without noise
     for row in result["chain"] + result["copy"]:
         assert {"first_ms", "min_ms", "median_ms"} == row["sides"]["fused"].keys()
-        assert f"{row['ratio']:.2f}, target" in said or not row["noise"]
     for row in result["copy"]:
         assert row["megabytes"] * 1e6 >= 4 * 2**16
         tensors = 5 if row["solver"] == "dpm++" else 3
         wide = tensors - (0.5 if row["raw"] == "bfloat16" else 0)
         assert row["megabytes"] * 1e6 == wide * 4 * 22 * 64 * row["patients"]
+    assert [row["solver"] for row in result["copy"] if row["columns"] == "reals"] == ["ddim", "dpm++"]
+    beside_chain, *beside_copy = result["targets"]
+    assert beside_chain["figure"] == result["ratio"] and beside_chain["target"] == 4.0
+    assert {row["target"] for row in beside_copy[1:]} == {0.6} and len(beside_copy) == 5
+    for row in result["targets"]:
+        assert row["met"] == (row["figure"] >= row["target"]) and row["what"] in said
+
+
+def test_a_step_of_reals_alone_has_no_category() -> None:
+    state = reverse_step.State(("ddim", *reverse_step.RAW[0]), 2, torch.device("cpu"), reals_only=True)
+    assert {block.kind for block in state.blocks} == {"real"} and state.x.shape == (2, 22, 64)
+    reverse_step.operator(state, reverse_step.ops.reverse_step_)()
+    assert bool(torch.isfinite(state.x).all())
 
 
 def test_the_two_sides_of_a_reverse_step_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,12 +176,20 @@ def test_sides_are_called_in_turns_after_a_first_call_each() -> None:
 SPEED = ("--width", "16", "--cohort", "60")
 
 
+def tiny_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the speed programs measure in sizes that take no time."""
+    monkeypatch.setattr(levers, "BLOCKS", {"cpu": (4, 8)})
+    monkeypatch.setattr(arithmetic, "MATMUL", {"cpu": 32})
+
+
+SIZES = ("--block", 8, "--batch", 4, "--published-steps", 2, "--lever-steps", 2, "--repeats", 1)
+
+
 @pytest.mark.filterwarnings("ignore:the schedule ends at alpha_bar")
 def test_generation_is_measured_beside_the_published_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levers, "BLOCKS", (4, 8))
-    sizes = ("--block", 8, "--batch", 4, "--published-steps", 2, "--lever-steps", 2, "--repeats", 1)
+    tiny_speed(monkeypatch)
     files = ("--work", tmp_path / "work", "--json", tmp_path / "generate.json")
-    found = call(generate, monkeypatch, *SPEED, *sizes, "--steps", 4, 3, "--acceptance", 0.5, *files)
+    found = call(generate, monkeypatch, *SPEED, *SIZES, "--steps", 4, 3, "--acceptance", 0.5, *files)
     theirs, (ours, fewer) = found["published"], found["hg3"]
     assert found["width"] == [16, 16] and theirs["steps"] == 500 and (ours["steps"], fewer["steps"]) == (4, 3)
     # the figures are rounded as they are written
@@ -174,11 +198,106 @@ def test_generation_is_measured_beside_the_published_one(tmp_path: Path, monkeyp
     for row in (ours, fewer):
         assert row["ratio"] == pytest.approx(row["accepted_per_s"] / theirs["accepted_per_s"], rel=0.01)
         assert row["ratio"] == pytest.approx(2 * row["ratio_without_acceptance"], abs=0.2)
+        share = theirs["acceptance_as_we_trained_it"]["acceptance"]
+        assert row["ratio_as_we_trained_it"] == pytest.approx(row["ratio"] * 0.5 / share, abs=0.2)
+        work = row["accepted_per_s"] * row["steps"] * found["mflop"]["hg3"] / 1e3
+        assert row["gflop_per_s"] == pytest.approx(work, abs=0.06)
     assert found["ratio"] == ours["ratio"] and found["machine"]["threads"] == 1
+    assert found["chains"] > 0  # as the verb train fits them
     names = {row["lever"] for row in found["levers"]}
-    assert {"nothing rejected", "fused reverse step", "bfloat16", "blocks of 8, not 4"} <= names
+    assert {"nothing rejected, by count", "fused reverse step", "bfloat16", "blocks of 8, not 4"} <= names
+    assert {levers.CHAINS, levers.CHANNELS_LAST, "no padding to 100 times"} <= names
     assert all(row.get("times", 1) > 0 for row in found["levers"])
-    assert str(tmp_path) not in json.dumps(found)
+    assert {"convolutions", "chains", "layer norms", "reverse step", "decoding"} <= found["parts_of_a_block"].keys()
+    assert sum(found["parts_of_a_block"].values()) == pytest.approx(1, abs=0.002)
+    assert len(found["rates"]["gflop_per_s"]) == 5 and all(rate > 0 for rate in found["rates"]["gflop_per_s"].values())
+    assert len(found["data"]["sha256"]) == 64 and found["run"]["update"] == 1
+    assert "tv" not in ours and str(tmp_path) not in json.dumps(found)
+
+
+@pytest.mark.filterwarnings("ignore:the schedule ends at alpha_bar")
+def test_fidelity_stands_beside_the_speed_of_a_trained_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_speed(monkeypatch)
+    run = untrained_run("hg3", {"network.width": "32"}, tmp_path / "work", 60)
+    given = ("--run", run, "--fidelity-patients", 8, "--cohort", 60, *SIZES, "--steps", 4, 3)
+    files = ("--work", tmp_path / "work", "--json", tmp_path / "generate.json")
+    found = call(generate, monkeypatch, *given, *files)
+    assert found["width"] == [32, 32] and found["hg3_weights"] == "trained"  # both of the run's width
+    said = capsys.readouterr().out
+    for row in found["hg3"]:
+        (release,) = (tmp_path / "work").glob(f"fidelity-*-8/dpm++-{row['steps']}")
+        scores = compare_release(release, run)
+        for key in ("tv", "ks"):
+            assert row[key] == pytest.approx(np.mean(list(scores[key].values())), abs=1e-4)
+            assert row[f"{key}_ceiling"] > 0 and f"{row[key]:.4f}" in said
+    assert found["hg3"][0]["tv"] != found["hg3"][1]["tv"]
+
+
+def test_targets_are_those_of_the_device_that_was_measured() -> None:
+    rows = [{"steps": 20, "ratio": 160.0}, {"steps": 15, "ratio": 190.0}]
+    assert generate.targets(rows, "cpu", "float32") == []
+    assert [row["met"] for row in generate.targets(rows, "cpu", "bfloat16")] == [True, False]
+    (on_a_gpu,) = generate.targets(rows, "cuda", "bfloat16")
+    assert (on_a_gpu["figure"], on_a_gpu["target"], on_a_gpu["met"]) == (160.0, 1000, False)
+
+
+def test_a_run_for_speed_is_that_of_its_width_and_cohort(tmp_path: Path) -> None:
+    """It has the chains that a training has, and another one is not taken for it."""
+    run = untrained_run("hg3", {"network.width": "16"}, tmp_path, 60)
+    other = untrained_run("hg3", {"network.width": "24"}, tmp_path, 60)
+    widths = [read_recipe(best_checkpoint(r)).preset.network.width for r in (run, other)]
+    assert widths == [16, 24] and untrained_run("hg3", {"network.width": "16"}, tmp_path, 60) == run
+    layout = read_recipe(best_checkpoint(run)).encoder.layout
+    assert layout.chains and layout.static_chains
+    assert prepare("hg3", {"training.batch": "8"}, tmp_path, 60).recipe.encoder.layout == layout
+
+
+def test_arithmetic_of_the_chains_is_counted(tmp_path: Path) -> None:
+    source = open_source(untrained_run("hg3", {"network.width": "16"}, tmp_path, 60), torch.device("cpu"))
+    states = [len(chain.states) for chain in source.recipe.encoder.layout.chains]
+    whole = arithmetic.network_megaflop(source)
+    messages = sum(2 * 2 * 59 * n * n for n in states) / 1e6  # both directions, 59 products, a sum counts as one
+    assert arithmetic.chain_flop((60, 1, states[0]), (), ()) / 1e6 <= messages < whole
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(arithmetic, "chain_flop", lambda *_, **__: 0)
+        assert whole - arithmetic.network_megaflop(source) == pytest.approx(messages, abs=0.11)  # both are rounded
+
+
+def test_convolutions_of_both_memory_formats_agree(tmp_path: Path) -> None:
+    """The lever compares like with like, at odd lengths too."""
+    source = open_source(untrained_run("hg3", {"network.width": "16"}, tmp_path, 60), torch.device("cpu"))
+    for parameter in source.network.parameters():  # those that begin as zero, too
+        torch.nn.init.normal_(parameter, std=0.1)
+    layout, found = source.recipe.encoder.layout, []
+    given = (torch.zeros(3, layout.n_static), torch.randn(3, layout.n_dynamic, 59), torch.tensor([7]))
+    nobody = torch.zeros(3, len(layout.static), dtype=torch.bool)
+
+    def run() -> None:
+        with torch.inference_mode():
+            found.append(source.network(*given, nobody)[1])
+
+    run()
+    levers.plain_convolutions(run)()
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_time_counts_for_the_innermost_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 100, 10))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(now))
+    parts = timing.Parts()
+    inner = parts.function("inner", lambda: None)
+    parts.function("outer", lambda: (inner(), inner()))()
+    # 0 outer begins, 10-20 and 30-40 inner, 50 outer ends
+    assert parts.seconds == {"outer": 30, "inner": 20} and parts.shares() == {"outer": 0.6, "inner": 0.4}
+
+
+def test_time_of_a_module_is_its_own() -> None:
+    network, parts = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.SiLU()), timing.Parts()
+    parts.modules(network, {"Sequential": "all", "Linear": "maps", "SiLU": "activations"})
+    network(torch.zeros(1, 2))
+    assert parts.seconds.keys() == {"all", "maps", "activations"}
 
 
 @pytest.mark.filterwarnings("ignore:the schedule ends at alpha_bar")
@@ -204,13 +323,45 @@ def test_published_filter_keeps_patients_inside_the_training_range() -> None:
 
 @pytest.mark.filterwarnings("ignore:the schedule ends at alpha_bar")
 def test_training_is_measured_beside_the_published_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_speed(monkeypatch)
     monkeypatch.setattr(train, "BATCHES", (8, 36, 64))
+    monkeypatch.setattr(train, "compiled", lambda trainer: trainer)  # is slow, and has a test of its own
     files = ("--work", tmp_path / "work", "--json", tmp_path / "train.json")
     found = call(train, monkeypatch, *SPEED, "--repeats", 1, *files)
-    assert found["batch"] == 36 and found["width"] == 16  # of 60 patients, 36 are learnt from
+    assert found["batch"] == 36 and found["width"] == 16 and found["chains"] > 0  # of 60 patients, 36 are learnt from
     assert found["ratio"] == pytest.approx(found["hg3"] / found["published"], abs=0.01)
     assert found["patients_per_s_by_batch"].keys() == {"8", "36"}
-    assert all(times > 0 for times in found["levers"].values())
+    names = {row["lever"] for row in found["levers"]}
+    assert {"fused Adam", "no padding to 100 times", levers.CHAINS, levers.CHANNELS_LAST} <= names
+    assert any(name.startswith("compiled network") for name in names)
+    assert all(row["times"] > 0 for row in found["levers"])
+    (target,) = found["targets"]
+    assert target["figure"] == found["ratio"] and target["target"] == 3 and target["met"] == (found["ratio"] >= 3)
+    assert {"forwards, with the loss", "backwards", "Adam", "running average"} <= found["parts_of_an_update"].keys()
+    for name in ("published", "hg3"):
+        assert found["gflop_per_s"][name] == pytest.approx(found["mflop"][name] * found[name] / 1e3, abs=0.06)
+    assert len(found["data"]["sha256"]) == 64 and str(tmp_path) not in json.dumps(found)
+
+
+def test_training_without_a_lever_is_another_training(tmp_path: Path) -> None:
+    prepared = prepare("hg3", {"network.width": "16", "training.batch": "8"}, tmp_path, 60)
+    cpu = torch.device("cpu")
+    longer = train.our_trainer(train.padded(prepared), cpu)
+    assert longer.train.x_dynamic.shape[2] == 100 and not longer.train.observed_dynamic[:, :, 60:].any()
+    untold = train.untold(train.our_trainer(prepared, cpu))
+    usual = train.our_trainer(prepared, cpu)
+    losses = [trainer.step()["loss"] for trainer in (usual, untold, longer)]
+    assert len(set(losses)) == 3 and all(np.isfinite(losses))
+    assert train.our_trainer(train.changed(prepared, batch=4), cpu).recipe.preset.training.batch == 4
+
+
+@pytest.mark.slow
+def test_a_compiled_update_is_the_same_update(tmp_path: Path) -> None:
+    prepared = prepare("hg3", {"network.width": "16", "training.batch": "8"}, tmp_path, 60)
+    usual, compiled = (train.our_trainer(prepared, torch.device("cpu")) for _ in range(2))
+    train.compiled(compiled)
+    for _ in range(2):
+        assert compiled.step()["loss"] == pytest.approx(usual.step()["loss"], rel=1e-3)
 
 
 def test_what_privacy_costs_is_measured_beside_the_usual_training(
@@ -272,7 +423,33 @@ def test_releases_of_growing_size_are_measured(tmp_path: Path, monkeypatch: pyte
         assert row["peak_mib"] > 100  # torch alone takes that
         assert row["fixed_s"] == pytest.approx(row["seconds"] - row["patients"] / row["steady_per_s"], abs=0.1)
     assert 0 < found["ratio"] <= 1 and found["width"] == 16
+    assert len(found["targets"]) == 3 and len(found["data"]["sha256"]) == 64
     assert not list((tmp_path / "work").glob("release-*"))
+
+
+def test_sizes_that_were_measured_are_written_when_a_later_one_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(run: Path, patients: int, given: Any) -> dict[str, Any]:
+        if patients == 3000:
+            raise KeyboardInterrupt
+        share = {"network": 0.9, "decoding": 0.01, "writing": 0.009}
+        return {"patients": patients, "steady_per_s": 100.0 + patients / 100, "peak_mib": 400.0, "share": share}
+
+    monkeypatch.setattr(scale, "in_fresh_process", measured)
+    files = ("--work", tmp_path / "work", "--json", tmp_path / "scale.json")
+    with pytest.raises(KeyboardInterrupt):
+        call(scale, monkeypatch, *SPEED, "--sizes", 1000, 2000, 3000, *files)
+    found = json.loads((tmp_path / "scale.json").read_text(encoding="utf-8"))
+    assert [row["patients"] for row in found["sizes"]] == [1000, 2000]
+    assert found["ratio"] == pytest.approx(110 / 120, abs=1e-4) and found["memory_ratio"] == 1.0
+    assert [(row["figure"], row["met"]) for row in found["targets"]] == [(0.01, True), (0.9167, True), (1.0, True)]
+
+
+def test_one_size_has_no_ratio() -> None:
+    row = {"steady_per_s": 1.0, "peak_mib": 2.0, "share": {"network": 0.1, "writing": 0.2}}
+    found = scale.summary([row])
+    assert found["ratio"] is None and [(t["figure"], t["met"]) for t in found["targets"]] == [(2.0, False)]
 
 
 def test_an_evaluation_is_timed_from_tables_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
