@@ -22,13 +22,17 @@ from hg3.errors import RunError
 
 TEMPORARY_PREFIX = ".hg3-tmp-"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system without hard links says
 SLOWEST_S = 90.0  # that a shared file system takes to show what another node wrote; NFS remembers for up to 60
 LOOK_EVERY_S = 1.0
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it."""
+def atomic_path(path: Path, put: Callable[[Path, Path], None] | None = None) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it.
+
+    put : gives the temporary file its name, where that is not os.replace.
+    """
     handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
     try:
@@ -37,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
+            (put or os.replace)(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -121,6 +125,38 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` to `path` atomically as JSON with sorted keys: equal content gives equal bytes."""
     write_text(path, json_text(content))
+
+
+def write_new_json(path: Path, content: Any) -> bool:
+    """Write `content` as `write_json` does, unless `path` is there already; return whether it was written.
+
+    Of several processes, on whatever nodes, one writes and the others find its file, whole. Only where a file system
+    has no hard links may two that come within one moment both write.
+    """
+    try:
+        with atomic_path(path, put=_name_if_free) as temporary:
+            temporary.write_text(json_text(content), encoding="utf-8")
+    except FileExistsError:
+        return False
+    return True
+
+
+def _name_if_free(temporary: Path, path: Path) -> None:
+    """Rename `temporary` to `path`; raise FileExistsError where that is there."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno in NO_LINKS:
+            _rename_if_free(temporary, path)
+        elif temporary.stat().st_nlink == 1:  # else it was linked: NFS asks again when an answer is lost
+            raise
+    temporary.unlink(missing_ok=True)
+
+
+def _rename_if_free(temporary: Path, path: Path) -> None:
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    os.replace(temporary, path)
 
 
 def json_text(content: Any) -> str:
