@@ -116,6 +116,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def is_gone(error: OSError) -> bool:
+    """Whether a file or a folder was removed, as far as an error says, be it by another node."""
+    return isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, UTF-8."""
     with atomic_path(path) as temporary:
@@ -175,7 +180,9 @@ def read_json(path: Path, what: str) -> Any:
     """
     try:
         return _parsed(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except OSError as error:
+        if not is_gone(error):
+            raise
         raise RunError(f"{path.parent} holds no {path.name}, so it is not {what}") from None
     except UnicodeEncodeError:
         raise RunError(
@@ -248,7 +255,8 @@ def appears(is_there: Callable[[], bool], should_stop: Callable[[], bool] = lamb
 def remove_temporaries(folder: Path) -> None:
     """Remove files and folders that a killed writer left behind; only the holder of the folder's lock may call it."""
     for path in list(folder.rglob(f"{TEMPORARY_PREFIX}*")):
-        _remove(path)
+        with suppress(FileNotFoundError):  # where nobody can hold a lock, its writer may live
+            _remove(path)
 
 
 def _remove(path: Path) -> None:
@@ -280,3 +288,14 @@ def lock(path: Path, what: str) -> Iterator[None]:
             if error.errno not in NO_LOCKS:
                 raise
         yield
+
+
+def is_free(path: Path) -> bool:
+    """Whether no process holds the lock on the file `path`, which need not be there."""
+    try:
+        with lock(path, "folder"):
+            return True
+    except FileNotFoundError:
+        return True
+    except RunError:
+        return False

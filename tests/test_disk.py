@@ -303,6 +303,33 @@ def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
     assert lock_elsewhere(path) == "free"
 
 
+def test_whether_a_lock_is_free_is_told_without_taking_it(tmp_path: Path) -> None:
+    path = tmp_path / "run" / ".lock"
+    assert disk.is_free(path) and not path.parent.exists()
+    path.parent.mkdir()
+    assert disk.is_free(path)
+    with disk.lock(path, "run folder"):
+        assert not disk.is_free(path)
+        assert "in use" in lock_elsewhere(path)
+    assert disk.is_free(path) and lock_elsewhere(path) == "free"
+
+
+def test_a_file_that_another_node_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(number: int) -> Callable[..., str]:
+        def read_text(path: Path, **_: Any) -> str:
+            raise OSError(number, os.strerror(number), str(path))
+
+        return read_text
+
+    disk.write_json(tmp_path / "a.json", 1)
+    monkeypatch.setattr(Path, "read_text", fail(errno.ESTALE))
+    with pytest.raises(RunError, match=r"holds no a\.json, so it is not a run"):
+        disk.read_json(tmp_path / "a.json", "a run")
+    monkeypatch.setattr(Path, "read_text", fail(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        disk.read_json(tmp_path / "a.json", "a run")
+
+
 def test_what_another_node_wrote_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(disk, "SLOWEST_S", 60.0)
