@@ -312,7 +312,7 @@ def _train(
                 metrics.add(entry)
                 report(entry)
 
-            finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped)
+            finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped, metrics.secure)
         trainer.processes.wait()
     if trainer.validates:
         draw_loss_curve(out / "metrics.jsonl", out / "loss.png")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from hg3.errors import ConfigError, Hg3Error, RunError, SchemaError, TableError,
 from hg3.training.checkpoint import checkpoints, read_recipe, read_state
 from hg3.training.metrics import Metrics
 from hg3.training.run import read_split, train
+from hg3.training.trainer import Progress
 from tests.table.cases import make_schema, make_table, tiny_columns
 from tests.training.cases import N_PATIENTS, UPDATES, Inputs, make_inputs, tiny_train, weight_hashes
 
@@ -282,6 +283,36 @@ def test_a_full_disk_leaves_no_half_run(inputs: Inputs, tmp_path: Path, monkeypa
             tiny_train(inputs, tmp_path / "run", updates=1)
     assert files_of(tmp_path) == set()
     assert tiny_train(inputs, tmp_path / "run", updates=1)
+
+
+def test_a_full_disk_at_a_checkpoint_loses_no_line_for_good(
+    inputs: Inputs, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Metrics.add
+
+    def full(metrics: Metrics, entry: dict[str, Any]) -> None:
+        if entry["update"] == 20:
+            raise OSError(28, "No space left on device")
+        add(metrics, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Metrics, "add", full)
+        with pytest.raises(OSError, match="No space"):
+            tiny_train(inputs, tmp_path / "run")
+    assert checkpoints(tmp_path / "run")[-1].name == "step-000010"
+    assert train(inputs.table, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text()
+
+
+def test_metrics_are_on_the_disk_when_they_are_secured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, str]] = []
+    with closing(Metrics(tmp_path / "metrics.jsonl", Progress())) as metrics:
+        path = tmp_path / "metrics.jsonl"
+        monkeypatch.setattr(os, "fsync", lambda handle: synced.append((os.fstat(handle).st_ino, path.read_text())))
+        metrics.add({"update": 10, "loss": 1.0})
+        assert synced == []
+        metrics.secure()
+    assert synced == [(path.stat().st_ino, path.read_text())] and "10" in path.read_text()
 
 
 HOLDER = """
