@@ -13,7 +13,7 @@ INCOMPLETE = "incomplete"  # the subfolder that exists while a release does not 
 SUMS = "SHA256SUMS"
 PROVENANCE = "provenance.json"
 TEXTS = ("CARD.md", "croissant.json", "dictionary.csv", "manifest.json", "schema.toml")  # beside the parts
-UNSUMMED = (SUMS, PROVENANCE, "certificate.json")  # they vary between makings, or seal themselves
+UNSUMMED = (SUMS, PROVENANCE, "certificate.json")  # the sums themselves, and what varies and has a seal of its own
 
 
 class _RuleCounts(BaseModel):

@@ -376,7 +376,7 @@ def _write_provenance(release: Path, seconds: float) -> None:
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     job = {key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if key in os.environ}
     content = {"completed": moment, "host": socket.gethostname(), "system": platform.platform(), "jobs": job}
-    disk.write_json(release / PROVENANCE, {**content, "sampling_seconds": round(seconds, 3)})
+    disk.write_sealed(release / PROVENANCE, {**content, "sampling_seconds": round(seconds, 3)})
 
 
 def write_sums(release: Path, names: Iterable[str]) -> None:

@@ -107,11 +107,33 @@ def test_folder_name_that_looks_like_a_partition(made: Path, tmp_path: Path, run
     assert verify_release(release, recompute=3, run=run).patients == PATIENTS
 
 
-def test_report_and_provenance_are_not_summed(release: Path) -> None:
-    (release / "report").mkdir()
-    (release / "report" / "report.html").write_text("report")
-    (release / "provenance.json").write_text("{}")
+def test_a_report_has_no_sums_and_is_all_that_may_be_beside_the_release(release: Path) -> None:
+    (release / "report" / "figures").mkdir(parents=True)
+    for name in ("report.html", "metrics.json", "figures/trend-cd4.svg"):
+        (release / "report" / name).write_text("report")
     verify_release(release)
+    names = ("notes.txt", "figures/table.csv", "figures/more/trend-cd4.svg", "more/report.html", "metrics.json.bak")
+    for name in names:
+        path = release / "report" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+        with pytest.raises(ReleaseError, match=rf"verify: report/{name} is not a file of this release$"):
+            verify_release(release)
+        path.unlink()
+
+
+def test_provenance_may_vary_between_makings_and_is_sealed(release: Path) -> None:
+    path = release / "provenance.json"
+    content = json.loads(path.read_text())
+    disk.write_sealed(path, {**content, "host": "another"})
+    verify_release(release)
+    for altered in ("{}", "nonsense", path.read_text().replace("another", "a third"), path.read_text() + " "):
+        path.write_text(altered)
+        with pytest.raises(ReleaseError, match=r"verify: provenance\.json is missing or altered: its seal is not that"):
+            verify_release(release)
+    path.unlink()
+    with pytest.raises(ReleaseError, match=r"verify: provenance\.json is missing or altered"):
+        verify_release(release)
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs the program sha256sum")
