@@ -22,13 +22,17 @@ from hg3.errors import RunError
 
 TEMPORARY_PREFIX = ".hg3-tmp-"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system without hard links says
 SLOWEST_S = 90.0  # that a shared file system takes to show what another node wrote; NFS remembers for up to 60
 LOOK_EVERY_S = 1.0
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it."""
+def atomic_path(path: Path, put: Callable[[Path, Path], None] | None = None) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it.
+
+    put : gives the temporary file its name, where that is not os.replace.
+    """
     handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
     try:
@@ -37,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
+            (put or os.replace)(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -112,6 +116,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def is_gone(error: OSError) -> bool:
+    """Whether a file or a folder was removed, as far as an error says, be it by another node."""
+    return isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, UTF-8."""
     with atomic_path(path) as temporary:
@@ -121,6 +130,38 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` to `path` atomically as JSON with sorted keys: equal content gives equal bytes."""
     write_text(path, json_text(content))
+
+
+def write_new_json(path: Path, content: Any) -> bool:
+    """Write `content` as `write_json` does, unless `path` is there already; return whether it was written.
+
+    Of several processes, on whatever nodes, one writes and the others find its file, whole. Only where a file system
+    has no hard links may two that come within one moment both write.
+    """
+    try:
+        with atomic_path(path, put=_name_if_free) as temporary:
+            temporary.write_text(json_text(content), encoding="utf-8")
+    except FileExistsError:
+        return False
+    return True
+
+
+def _name_if_free(temporary: Path, path: Path) -> None:
+    """Rename `temporary` to `path`; raise FileExistsError where that is there."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno in NO_LINKS:
+            _rename_if_free(temporary, path)
+        elif temporary.stat().st_nlink == 1:  # else it was linked: NFS asks again when an answer is lost
+            raise
+    temporary.unlink(missing_ok=True)
+
+
+def _rename_if_free(temporary: Path, path: Path) -> None:
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    os.replace(temporary, path)
 
 
 def json_text(content: Any) -> str:
@@ -139,7 +180,9 @@ def read_json(path: Path, what: str) -> Any:
     """
     try:
         return _parsed(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except OSError as error:
+        if not is_gone(error):
+            raise
         raise RunError(f"{path.parent} holds no {path.name}, so it is not {what}") from None
     except UnicodeEncodeError:
         raise RunError(
@@ -212,7 +255,8 @@ def appears(is_there: Callable[[], bool], should_stop: Callable[[], bool] = lamb
 def remove_temporaries(folder: Path) -> None:
     """Remove files and folders that a killed writer left behind; only the holder of the folder's lock may call it."""
     for path in list(folder.rglob(f"{TEMPORARY_PREFIX}*")):
-        _remove(path)
+        with suppress(FileNotFoundError):  # where nobody can hold a lock, its writer may live
+            _remove(path)
 
 
 def _remove(path: Path) -> None:
@@ -244,3 +288,14 @@ def lock(path: Path, what: str) -> Iterator[None]:
             if error.errno not in NO_LOCKS:
                 raise
         yield
+
+
+def is_free(path: Path) -> bool:
+    """Whether no process holds the lock on the file `path`, which need not be there."""
+    try:
+        with lock(path, "folder"):
+            return True
+    except FileNotFoundError:
+        return True
+    except RunError:
+        return False

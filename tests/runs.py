@@ -16,6 +16,7 @@ from hg3 import disk
 from hg3.cli.app import main
 from hg3.release.card import card, dictionary_rows
 from hg3.release.croissant import croissant
+from hg3.release.manifest import UNSUMMED
 from hg3.release.writer import generate, write_sums
 from hg3.table.schema import load_schema
 from hg3.training.run import train
@@ -115,7 +116,13 @@ def seal(release: Path, **changes: Any) -> None:
     disk.write_text(release / "dictionary.csv", dictionary_rows(schema))
     disk.write_text(release / "CARD.md", card(schema, manifest))
     disk.write_json(release / "croissant.json", croissant(schema, manifest))
-    write_sums(release)
+    sum_anew(release)
+
+
+def sum_anew(release: Path) -> None:
+    """Write SHA256SUMS of all files that are there, as a forger would."""
+    names = (str(path.relative_to(release)) for path in release.rglob("*") if path.is_file())
+    write_sums(release, sorted(name for name in names if name not in UNSUMMED))
 
 
 def run_python(script: str, *arguments: object) -> str:

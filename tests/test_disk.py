@@ -88,6 +88,61 @@ def test_text_is_utf8_and_json_has_one_form(tmp_path: Path) -> None:
     assert disk.read_json(tmp_path / "one", "a test") == {"b": 1.5, "ä": [None, True]}
 
 
+def write_new_by(name: str, path: Path, ready: Any, wrote: Any) -> None:
+    ready.wait()
+    if disk.write_new_json(path, {"by": name, "more": list(range(2000))}):
+        wrote.put(name)
+
+
+def test_of_many_writers_of_a_new_file_one_writes(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for number in range(5):
+        path, ready, wrote = tmp_path / f"{number}.json", context.Barrier(6), context.Queue()
+        writers = [context.Process(target=write_new_by, args=(str(n), path, ready, wrote)) for n in range(6)]
+        for writer in writers:
+            writer.start()
+        first = wrote.get(timeout=60)
+        for writer in writers:
+            writer.join()
+        assert wrote.empty()  # nobody else thinks that it wrote
+        assert disk.read_json(path, "a test") == {"by": first, "more": list(range(2000))}
+    assert {p.name for p in tmp_path.iterdir()} == {f"{number}.json" for number in range(5)}
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_new_file_needs_no_hard_links(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(number, "no links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert [disk.write_new_json(tmp_path / "a.json", n) for n in (1, 2)] == [True, False]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["1\n"]
+
+
+def test_a_link_that_was_made_counts_whatever_is_said_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def asked_twice(*paths: Path) -> None:
+        link(*paths)
+        link(*paths)  # is there already
+
+    monkeypatch.setattr(os, "link", asked_twice)
+    assert [disk.write_new_json(tmp_path / "a.json", n) for n in (1, 2)] == [True, False]
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["1\n"]
+
+
+def test_a_new_file_that_can_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        disk.write_new_json(tmp_path / "a.json", float("nan"))
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(OSError, match="No space"):
+        disk.write_new_json(tmp_path / "a.json", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_json_has_no_nan(number: float, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("old")
@@ -246,6 +301,33 @@ def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
     with suppress(KeyError), disk.lock(path, "run folder"):
         raise KeyError
     assert lock_elsewhere(path) == "free"
+
+
+def test_whether_a_lock_is_free_is_told_without_taking_it(tmp_path: Path) -> None:
+    path = tmp_path / "run" / ".lock"
+    assert disk.is_free(path) and not path.parent.exists()
+    path.parent.mkdir()
+    assert disk.is_free(path)
+    with disk.lock(path, "run folder"):
+        assert not disk.is_free(path)
+        assert "in use" in lock_elsewhere(path)
+    assert disk.is_free(path) and lock_elsewhere(path) == "free"
+
+
+def test_a_file_that_another_node_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(number: int) -> Callable[..., str]:
+        def read_text(path: Path, **_: Any) -> str:
+            raise OSError(number, os.strerror(number), str(path))
+
+        return read_text
+
+    disk.write_json(tmp_path / "a.json", 1)
+    monkeypatch.setattr(Path, "read_text", fail(errno.ESTALE))
+    with pytest.raises(RunError, match=r"holds no a\.json, so it is not a run"):
+        disk.read_json(tmp_path / "a.json", "a run")
+    monkeypatch.setattr(Path, "read_text", fail(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        disk.read_json(tmp_path / "a.json", "a run")
 
 
 def test_what_another_node_wrote_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,10 +108,10 @@ def test_train(kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def went_on(_: Path, done: object) -> bool:
         return [int(update) for update in made.read_text().split()] == list(range(int(str(done)) + 1, 31))
 
-    def weights(out: Path) -> dict[str, str]:
-        return weight_hashes(out / "checkpoints" / "step-000030")
+    def weights_and_metrics(out: Path) -> dict[str, str]:
+        return {**weight_hashes(out / "checkpoints" / "step-000030"), "metrics": (out / "metrics.jsonl").read_text()}
 
-    survives(kills, arguments, tmp_path, look, weights, went_on)
+    survives(kills, arguments, tmp_path, look, weights_and_metrics, went_on)
 
 
 def test_generate(kills: int, tmp_path: Path) -> None:

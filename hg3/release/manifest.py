@@ -11,8 +11,9 @@ from hg3.errors import ReleaseError, RunError
 FORMAT = 1
 INCOMPLETE = "incomplete"  # the subfolder that exists while a release does not yet
 SUMS = "SHA256SUMS"
+PROVENANCE = "provenance.json"
 TEXTS = ("CARD.md", "croissant.json", "dictionary.csv", "manifest.json", "schema.toml")  # beside the parts
-UNSUMMED = (SUMS, "provenance.json", "certificate.json")  # they vary between makings, or seal themselves
+UNSUMMED = (SUMS, PROVENANCE, "certificate.json")  # the sums themselves, and what varies and has a seal of its own
 
 
 class _RuleCounts(BaseModel):
@@ -123,6 +124,11 @@ class _Manifest(BaseModel):
     privacy: _Privacy | None = None
     mixed: list[dict[str, Any]]
     parts: list[_Part] = Field(min_length=1)
+
+
+def summed_files(manifest: dict[str, Any]) -> list[str]:
+    """Return the files that SHA256SUMS lists, in order."""
+    return sorted((*TEXTS, *(entry["file"] for entry in manifest["parts"])))
 
 
 def read_manifest(release: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hg3 import disk
 from hg3.errors import RunError
-from hg3.release.manifest import INCOMPLETE, SUMS, read_manifest
+from hg3.release.manifest import INCOMPLETE, PROVENANCE, SUMS, read_manifest
 from hg3.release.writer import PLAN
 
 OF_WHOLE = {"mixed", "rows", "guardrail", "parts"}  # what a manifest holds beside the plan
@@ -50,7 +50,7 @@ def _open(release: Path, manifest: dict[str, Any], whole: dict[str, dict[str, An
 def _seconds_a_patient(release: Path, manifest: dict[str, Any]) -> float:
     """Return how long a patient took when the release was made, so that the whole is told rightly in the end."""
     try:
-        noted = disk.read_json(release / "provenance.json", "a release of hg3")["sampling_seconds"]
+        noted = disk.read_json(release / PROVENANCE, "a release of hg3")["sampling_seconds"]
         return float(noted) / max(manifest["patients"], 1)
     except (RunError, KeyError, TypeError, ValueError):
         return 0.0

@@ -9,7 +9,17 @@ from hg3 import disk
 from hg3.errors import RunError
 from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.plan import Request, n_parts
-from hg3.release.writer import PLAN, Making, Report, begin, complete, is_complete, make_parts, open_making
+from hg3.release.writer import (
+    PLAN,
+    Making,
+    Report,
+    begin,
+    beside_others,
+    complete,
+    is_complete,
+    make_parts,
+    open_making,
+)
 
 
 class _StopError(Exception):
@@ -55,21 +65,19 @@ def generate_share(
             report({"patients": made, "of": patients, "kept": made})
         return complete(making)
 
-    making = open_making(run, out, Request(patients, seed, **asked), compile, tell)
-    if is_complete(making.release, making.plan):
-        return True
-    begin(making, mix)
-    try:
-        if make_free():
+    def make_all() -> bool:
+        if begin(making, mix) or make_free():
             return True
         disk.appears(lambda: not _left_over(making), should_stop)
         return make_free()
+
+    making = open_making(run, out, Request(patients, seed, **asked), compile, tell)
+    if is_complete(making.release, making.plan):
+        return True
+    try:
+        return beside_others(making, make_all, should_stop)
     except _StopError:
         return False
-    except FileNotFoundError:  # another task made the last part, completed the release and cleaned up
-        if not disk.appears(lambda: is_complete(making.release, making.plan), should_stop):
-            raise
-        return True
 
 
 def order(parts: int, task: int, tasks: int) -> Iterator[int]:

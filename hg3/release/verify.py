@@ -1,20 +1,22 @@
 """The verb verify: sums, manifest and content of a release, and any part of it computed anew."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hg3 import __version__, disk
-from hg3.errors import ConfigError, ReleaseError
+from hg3.errors import ConfigError, ReleaseError, RunError
 from hg3.release.card import card, dictionary_rows
 from hg3.release.certificate import read_certificate
 from hg3.release.croissant import croissant
-from hg3.release.manifest import SUMS, TEXTS, read_manifest
+from hg3.release.manifest import PROVENANCE, SUMS, UNSUMMED, read_manifest, summed_files
 from hg3.release.plan import n_parts, part_name
 from hg3.release.recompute import recompute_patients
 from hg3.release.verify_part import part_faults
-from hg3.release.writer import summed_files
 from hg3.table.schema import TableSchema, load_schema
+
+REPORT_FILES = re.compile(r"report/(report\.html|metrics\.json|figures/[^/]+\.svg)")  # of hg3 evaluate, if it is here
 
 
 @dataclass
@@ -48,7 +50,8 @@ def verify_release(
     release = Path(release)
     manifest = read_manifest(release)
     found = Verification()
-    _check_sums(release, {*TEXTS, *(entry["file"] for entry in manifest["parts"])}, found)
+    _check_sums(release, set(summed_files(manifest)), found)
+    _check_provenance(release, found)
     if not found.faults:
         _check_parts(release, manifest, load_schema(release / "schema.toml"), found)
     if recompute and not found.faults:
@@ -81,7 +84,7 @@ def _check_sums(release: Path, wanted: set[str], found: Verification) -> None:
         return
     if text != "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)):
         found.faults.append(f"{SUMS} is not as hg3 writes it")
-    present = set(summed_files(release))
+    present = _present(release)
     for name in sorted(wanted | present | listed.keys()):
         if name not in present:
             found.faults.append(f"{name} is missing")
@@ -92,6 +95,23 @@ def _check_sums(release: Path, wanted: set[str], found: Verification) -> None:
         elif disk.sha256_of(release / name) != listed[name]:
             found.faults.append(f"{name} is altered: its SHA-256 is not the recorded one")
     found.files = len(listed)
+
+
+def _present(release: Path) -> set[str]:
+    """Return the files of a release, without those that have no sum and those of a report."""
+    files = (str(path.relative_to(release)) for path in release.rglob("*") if path.is_file())
+    return {name for name in files if name not in UNSUMMED and not REPORT_FILES.fullmatch(name)}
+
+
+def _check_provenance(release: Path, found: Verification) -> None:
+    """Check the one text that has no sum, for it varies between makings, by the seal in it."""
+    try:
+        content = disk.read_sealed(release / PROVENANCE, "a release of hg3")
+        if (release / PROVENANCE).read_bytes() == disk.json_text(content).encode():
+            return
+    except RunError:
+        pass
+    found.faults.append(f"{PROVENANCE} is missing or altered: its seal is not that of its content")
 
 
 def _check_parts(release: Path, manifest: dict[str, Any], schema: TableSchema, found: Verification) -> None:

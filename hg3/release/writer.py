@@ -7,7 +7,7 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from hg3.errors import ConfigError, ReleaseError, RunError
 from hg3.release.card import card, dictionary_rows
 from hg3.release.conditions import condition_of
 from hg3.release.croissant import croissant
-from hg3.release.manifest import INCOMPLETE, SUMS, UNSUMMED
+from hg3.release.manifest import INCOMPLETE, PROVENANCE, SUMS, summed_files
 from hg3.release.plan import (
     ENVIRONMENT,
     Request,
@@ -95,10 +95,30 @@ def generate(
     making = open_making(run, out, Request(patients, seed, **asked), compile, report)
     if is_complete(making.release, making.plan):
         return True
-    begin(making, mix)
-    with disk.lock(making.notes / f"shard-{index}-of-{n_shards}.lock", "release folder"):
-        make_parts(making, range(index - 1, n_parts(making.plan), n_shards))
-    return complete(making)
+
+    def make_share() -> bool:
+        with disk.lock(making.notes / f"shard-{index}-of-{n_shards}.lock", "release folder"):
+            make_parts(making, range(index - 1, n_parts(making.plan), n_shards))
+        return complete(making)
+
+    return beside_others(making, lambda: begin(making, mix) or make_share())
+
+
+def beside_others(making: Making, work: Callable[[], bool], should_stop: Callable[[], bool] = lambda: False) -> bool:
+    """Return what `work` returns, or True if its files went because another task completed the release and cleaned up.
+
+    should_stop : asked while that is waited for, and False is returned then.
+    """
+    try:
+        return work()
+    except OSError as error:
+        if not disk.is_gone(error):
+            raise
+        if disk.appears(lambda: is_complete(making.release, making.plan), should_stop):
+            return True
+        if not should_stop():
+            raise
+        return False
 
 
 def open_making(run: str | Path, out: str | Path, asked: Request, compile: str, report: Report) -> Making:
@@ -136,25 +156,48 @@ def is_complete(release: Path, plan: dict[str, Any]) -> bool:
     return True
 
 
-def begin(making: Making, mix: bool) -> None:
-    """Make the folder and note the plan, or find the same plan noted."""
-    notes = making.notes
-    release = making.release
-    # Another task may be a step further between two looks, so each is at what comes before the next.
+def begin(making: Making, mix: bool) -> bool:
+    """Make the folder and note the plan, or find the same plan noted; return whether the release is complete by now.
+
+    Another task may be any number of steps further between two looks, so each is at what comes before the next. It
+    writes SHA256SUMS before the plan goes.
+    """
+    notes, release = making.notes, making.release
     occupied = release.exists() and (not release.is_dir() or any(release.iterdir()))
     if occupied and not (_is_being_begun(notes) or (notes / PLAN).is_file()):
-        raise ReleaseError(f"{release} is there already and holds something else; choose another folder")
-    notes.mkdir(parents=True, exist_ok=True)
-    (release / "data").mkdir(exist_ok=True)
+        return _is_completed_meanwhile(making)
     if not (notes / PLAN).exists():
-        disk.write_json(notes / PLAN, making.plan)
-    noted = disk.read_json(notes / PLAN, "a release in the making")
+        notes.mkdir(parents=True, exist_ok=True)  # which has NFS look anew at what else is in `release`
+        if is_complete(release, making.plan):
+            return True
+        if disk.write_new_json(notes / PLAN, making.plan) and (release / SUMS).exists():
+            (notes / PLAN).unlink(missing_ok=True)
+            return _is_completed_meanwhile(making)
+    (release / "data").mkdir(exist_ok=True)
+    noted = _read_note(notes / PLAN)
     if not isinstance(noted, dict) or not making.plan.keys() <= noted.keys():
         raise ReleaseError(f"{notes / PLAN} is altered: it is not a plan of hg3; remove {release} and begin anew")
     if _same_plan(noted, making.plan, release, mix):
         other = {key: making.plan[key] for key in ENVIRONMENT}
         name = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:12]
         disk.write_json(notes / f"mixed-{name}.json", other)
+    return False
+
+
+def _is_completed_meanwhile(making: Making) -> bool:
+    """Return True of a folder that holds the release, complete; refuse it if it holds anything else."""
+    if is_complete(making.release, making.plan):
+        return True
+    raise ReleaseError(f"{making.release} is there already and holds something else; choose another folder")
+
+
+def _read_note(path: Path) -> Any:
+    """Return a file of the notes; raise FileNotFoundError of one that is gone."""
+    try:
+        return disk.read_json(path, "a release in the making")
+    except RunError:
+        path.open("rb").close()  # says so of one that is gone; to exists(), NFS may tell what it remembers
+        raise
 
 
 def _is_being_begun(notes: Path) -> bool:
@@ -188,17 +231,18 @@ def make_parts(making: Making, parts: Sequence[int]) -> int:
     for part in parts:
         note = making.note(part)
         if not note.exists():
+            _check_going_on(making)
             started = time.time()
-            try:
-                entry = _make_part(making, part, made, share)
-                disk.write_json(note, {**entry, "seconds": round(time.time() - started, 3)})
-            except FileNotFoundError:  # shards overlap: another one completed the release and cleaned up
-                if is_complete(making.release, making.plan):
-                    break
-                raise
+            entry = _make_part(making, part, made, share)
+            disk.write_json(note, {**entry, "seconds": round(time.time() - started, 3)})
         made += min(per_part, making.plan["patients"] - part * per_part)
         making.report({"patients": made, "of": share})
     return made
+
+
+def _check_going_on(making: Making) -> None:
+    """Raise FileNotFoundError if another task has completed the release: a note that is not there is gone, then."""
+    (making.notes / PLAN).open("rb").close()
 
 
 def _make_part(making: Making, part: int, made: int, share: int) -> dict[str, Any]:
@@ -261,26 +305,27 @@ def make_block(source: Source, sampler: Sampler, plan: dict[str, Any], block: in
 
 def complete(making: Making) -> bool:
     """Write manifest, card and sums if all parts are there; return whether the release is complete."""
-    notes = [making.note(part) for part in range(n_parts(making.plan))]
-    if not all(note.exists() for note in notes):
+    if not all(making.note(part).exists() for part in range(n_parts(making.plan))):
         return is_complete(making.release, making.plan)
     with ExitStack() as held:
         try:
             held.enter_context(disk.lock(making.notes / "complete.lock", "release folder"))
-        except (FileNotFoundError, RunError):  # another shard is about to complete it, or just has
+        except RunError:  # another task is about to complete it
             return is_complete(making.release, making.plan)
-        if not (making.notes / PLAN).exists():
-            return is_complete(making.release, making.plan)
-        _make_damaged_parts_anew(making)
-        entries = [disk.read_json(note, "a release in the making") for note in notes]
-        seconds = [entry.pop("seconds") for entry in entries]
-        _write_texts(making, entries)
-        _write_provenance(making.release, sum(seconds))
-        disk.remove_temporaries(making.release)
-        write_sums(making.release)
-        (making.notes / PLAN).unlink()
-        shutil.rmtree(making.notes, ignore_errors=True)
-    return True
+        if (making.notes / PLAN).exists():
+            _make_whole(making)
+    return is_complete(making.release, making.plan)  # removes the notes: NFS keeps a folder with a file that is open
+
+
+def _make_whole(making: Making) -> None:
+    """Write all that is no part, SHA256SUMS last; then the plan goes, and with it the release is complete."""
+    _make_damaged_parts_anew(making)
+    manifest, seconds = _gathered(making)
+    _write_texts(making, manifest)
+    _write_provenance(making.release, seconds)
+    disk.remove_temporaries(making.release)
+    write_sums(making.release, summed_files(manifest))
+    (making.notes / PLAN).unlink()
 
 
 def _make_damaged_parts_anew(making: Making) -> None:
@@ -300,18 +345,25 @@ def _is_as_noted(making: Making, part: int) -> bool:
         return False
 
 
-def _write_texts(making: Making, entries: list[dict[str, Any]]) -> None:
+def _gathered(making: Making) -> tuple[dict[str, Any], float]:
+    """Return the manifest and how many seconds the parts took, from notes that were all there when they were read."""
     schema = making.source.recipe.encoder.released_schema()
+    entries = [_read_note(making.note(part)) for part in range(n_parts(making.plan))]
+    seconds = sum(entry.pop("seconds") for entry in entries)
+    noted = _read_note(making.notes / PLAN)
+    mixed = [_read_note(path) for path in sorted(making.notes.glob("mixed-*.json"))]
+    _check_going_on(making)
     moved, attempts = (sum(entry[key] for entry in entries) for key in ("moved", "attempts"))
     accepted = making.plan["patients"]
     guardrail: dict[str, Any] = {"moved": moved, "nonfinite": 0, "attempts": attempts, "rejected": attempts - accepted}
     counts = total([[RuleCount(**rule) for rule in entry["rules"]] for entry in entries])
     guardrail["rules"] = [{"rule": r.sentence, **asdict(c)} for r, c in zip(schema.rules, counts, strict=True)]
     rows = sum(entry["rows"] for entry in entries)
-    noted = disk.read_json(making.notes / PLAN, "a release in the making")
-    mixed = [disk.read_json(p, "a release in the making") for p in sorted(making.notes.glob("mixed-*.json"))]
-    manifest = {**noted, "mixed": mixed, "rows": rows, "guardrail": guardrail, "parts": entries}
-    release = making.release
+    return {**noted, "mixed": mixed, "rows": rows, "guardrail": guardrail, "parts": entries}, seconds
+
+
+def _write_texts(making: Making, manifest: dict[str, Any]) -> None:
+    schema, release = making.source.recipe.encoder.released_schema(), making.release
     disk.write_json(release / "manifest.json", manifest)
     disk.write_text(release / "schema.toml", schema.to_toml())
     disk.write_text(release / "dictionary.csv", dictionary_rows(schema))
@@ -324,16 +376,10 @@ def _write_provenance(release: Path, seconds: float) -> None:
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     job = {key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if key in os.environ}
     content = {"completed": moment, "host": socket.gethostname(), "system": platform.platform(), "jobs": job}
-    disk.write_json(release / "provenance.json", {**content, "sampling_seconds": round(seconds, 3)})
+    disk.write_sealed(release / PROVENANCE, {**content, "sampling_seconds": round(seconds, 3)})
 
 
-def summed_files(release: Path) -> list[str]:
-    """Return the files that SHA256SUMS covers, in order: all but those that vary between makings."""
-    files = (str(p.relative_to(release)) for p in release.rglob("*") if p.is_file())
-    return sorted(f for f in files if f not in UNSUMMED and f.split("/")[0] not in (INCOMPLETE, "report"))
-
-
-def write_sums(release: Path) -> None:
-    """Write SHA256SUMS in the form that `sha256sum -c` reads; it comes last and makes the release whole."""
-    lines = [f"{disk.sha256_of(release / name)}  {name}\n" for name in summed_files(release)]
+def write_sums(release: Path, names: Iterable[str]) -> None:
+    """Write SHA256SUMS of the files `names` in the form that `sha256sum -c` reads; it comes last of all files."""
+    lines = [f"{disk.sha256_of(release / name)}  {name}\n" for name in names]
     disk.write_text(release / SUMS, "".join(lines))

@@ -115,6 +115,10 @@ def save_checkpoint(
     return target
 
 
+class _NewerError(RunError):
+    """A checkpoint is of a newer hg3."""
+
+
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """Return state.json of a checkpoint after comparing every file with its recorded hash.
 
@@ -127,7 +131,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     state = disk.read_json(path, "a checkpoint of hg3")
     written = state.get("format") if isinstance(state, dict) else None
     if isinstance(written, int) and written > FORMAT:
-        raise RunError(f"{checkpoint} has format {written} and this hg3 reads up to {FORMAT}; update hg3")
+        raise _NewerError(f"{checkpoint} has format {written} and this hg3 reads up to {FORMAT}; update hg3")
     if not disk.is_sealed(state):
         raise RunError(f"{path} is truncated or altered: its seal does not fit; restore it")
     for name in (*TEXT_FILES, *TENSOR_FILES):
@@ -167,6 +171,35 @@ def checkpoints(run: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first."""
     found = (p for p in (run / "checkpoints").glob("step-*") if p.is_dir())
     return sorted(found, key=lambda path: (len(path.name), path.name))  # a millionth update has seven digits
+
+
+def set_damaged_aside(run: Path) -> list[str]:
+    """Rename the damaged checkpoints of a run, which then goes on from the last sound one; return a warning of each.
+
+    Nothing is done where none is sound, nor to one of a newer hg3. Only the holder of the folder's lock may call it.
+    """
+    damage = {path: problem for path in checkpoints(run) if (problem := _damage(path))}
+    sound = [path for path in checkpoints(run) if path not in damage]
+    if not sound:
+        return []
+    for path in damage:
+        disk.replace_folder(path, path.with_name(f"damaged-{path.name}"))
+    return [
+        f"{problem.partition(';')[0]}; {path.name} is now called damaged-{path.name}, and the run goes on from "
+        f"{sound[-1].name}"
+        for path, problem in damage.items()
+    ]
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """Return what is wrong with a checkpoint, None if it is sound or this hg3 is too old to say."""
+    try:
+        read_state(checkpoint)
+    except _NewerError:
+        return None
+    except RunError as error:
+        return str(error)
+    return None
 
 
 def check_is_run(run: Path) -> None:

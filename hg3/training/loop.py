@@ -26,14 +26,18 @@ def run_updates(
     updates: int | None,
     minutes: float | None,
     should_stop: Callable[[], bool] = lambda: False,
+    before_saving: Callable[[], None] = lambda: None,
 ) -> bool:
     """Train until the total is reached or validation stops improving; return False if `should_stop` ended it.
 
     Parameters
     ----------
     folder : where checkpoints go.
+    report : called after each update with its numbers, before a checkpoint of it is written: a resume from there would
+        never tell them.
     updates, minutes : how long, one of them for a fresh run. `minutes` times the first updates and fixes the total from
         them; a total that a checkpoint holds is kept, unless `updates` sets another.
+    before_saving : called before each checkpoint, to secure what became of the reports.
     """
     progress, config = trainer.progress, trainer.recipe.preset.training
     if updates is not None:
@@ -41,23 +45,30 @@ def run_updates(
             progress.validations_without_progress = 0  # more was asked for, after an early stop too
         progress.total = updates
     first, started, stepping = progress.update, time.perf_counter(), 0.0
+
+    def save(ends: bool = False) -> None:
+        before_saving()
+        trainer.save_if_sound(folder, ends)
+
     while not _is_done(progress, config.patience):
         if trainer.processes.any(should_stop()):
-            trainer.save_if_sound(folder)
+            save()
             return False
         if progress.total is None and minutes is not None and progress.update == first + TIMED_UPDATES:
             progress.total = _total_for(trainer, minutes, started, stepping)
-            trainer.save_if_sound(folder)  # with the total, which a resume after a kill keeps
+            save()  # with the total, which a resume after a kill keeps
         before = time.perf_counter()
         entry = trainer.step()
         stepping += time.perf_counter() - before if progress.update > first + UNTIMED_UPDATES else 0.0
         is_last = progress.update == progress.total
-        if trainer.validates and (is_last or progress.update % trainer.validate_every == 0):
-            entry |= _validate_and_save(trainer, folder, is_last)
-        elif is_last or progress.update % config.checkpoint_every == 0:
-            trainer.save_if_sound(folder, is_last)
-            _prune_if_leading(trainer, folder)
+        validates = trainer.validates and (is_last or progress.update % trainer.validate_every == 0)
+        if validates:
+            entry |= _validate(trainer)
         report({"update": progress.update, "total": progress.total, "skipped": progress.skipped, **entry})
+        if validates or is_last or progress.update % config.checkpoint_every == 0:
+            if not validates or math.isfinite(progress.validation):
+                save(is_last)
+            _prune_if_leading(trainer, folder)
     if trainer.validates and not math.isfinite(progress.best_validation):
         raise TrainingError(
             f"no validation loss was finite in {progress.update} updates, so nothing was learnt; "
@@ -85,8 +96,8 @@ def _total_for(trainer: Trainer, minutes: float, started: float, stepping: float
     return trainer.progress.update + int(trainer.processes.of_leader(max(int(left / per_update), 1)))
 
 
-def _validate_and_save(trainer: Trainer, folder: Path, ends: bool) -> dict[str, float]:
-    """Validate, write a checkpoint, keep only the best one and this one; return what is told of it."""
+def _validate(trainer: Trainer) -> dict[str, float]:
+    """Validate and note what was found in the progress; return what is told of it."""
     progress = trainer.progress
     found = trainer.validate()
     finite = math.isfinite(found.loss)
@@ -98,9 +109,6 @@ def _validate_and_save(trainer: Trainer, folder: Path, ends: bool) -> dict[str, 
     if better:
         progress.best_validation = loss
     progress.validations_without_progress = 0 if better else progress.validations_without_progress + 1
-    if finite:
-        trainer.save_if_sound(folder, ends)
-    _prune_if_leading(trainer, folder)
     told = {"validation": progress.validation}
     if trainer.attacks and progress.attack_limit is not None:
         told |= {"attack": progress.attack, "attack_limit": progress.attack_limit}

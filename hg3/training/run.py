@@ -23,7 +23,7 @@ from hg3.table.schema import TableSchema, load_schema
 from hg3.table.schema_encoding import check_complete, check_says_all, encoder_of_schema
 from hg3.table.split import Split, split_from_dict, split_patients
 from hg3.training.budget import Budget, planned_budget, resumed_budget
-from hg3.training.checkpoint import Recipe, check_is_run, checkpoints, read_recipe, read_state
+from hg3.training.checkpoint import Recipe, check_is_run, checkpoints, read_recipe, read_state, set_damaged_aside
 from hg3.training.curve import draw_loss_curve
 from hg3.training.device import default_device
 from hg3.training.distributed import Processes, processes
@@ -35,6 +35,7 @@ from hg3.training.trainer import Trainer
 from hg3.training.validation import spread
 
 FORMAT = 1
+LOCK = ".lock"  # in a run: held by who trains it
 DEVICE_SHARE = 0.5  # of the free device memory that the data may take; the rest is for training
 HELD_FILES = {
     "split.json": "the ids of the patients, by part, and the path of their table",
@@ -106,6 +107,9 @@ def train(
         if resume:
             check_is_run(out)
             with _held(out, these):
+                for sentence in set_damaged_aside(out) if these.leads else ():
+                    warn(sentence)
+                these.wait()  # until no checkpoint is renamed any more
                 _refuse_other_run(out, schema, preset, seed)
                 prepared = _prepare_resumed(table, out, changes or {})
                 budget = resumed_budget(prepared.recipe.preset, prepared.n_train, updates, _last_state(out))
@@ -135,7 +139,7 @@ def _held(out: Path, these: Processes) -> Iterator[None]:
     if not these.leads:
         yield
         return
-    with disk.lock(out / ".lock", "run folder"):
+    with disk.lock(out / LOCK, "run folder"):
         disk.remove_temporaries(out)
         yield
 
@@ -312,7 +316,7 @@ def _train(
                 metrics.add(entry)
                 report(entry)
 
-            finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped)
+            finished = run_updates(trainer, out / "checkpoints", tell, updates, minutes, stopped, metrics.secure)
         trainer.processes.wait()
     if trainer.validates:
         draw_loss_curve(out / "metrics.jsonl", out / "loss.png")

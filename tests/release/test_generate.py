@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from hg3.errors import ConfigError, Hg3Error, ReleaseError, RunError
 from hg3.release import plan as plan_module
 from hg3.release import writer
 from hg3.release.load import load
+from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.recompute import agreeing_share
 from hg3.release.verify import verify_release
 from hg3.release.writer import generate
@@ -126,13 +129,21 @@ def test_second_call_does_nothing(run: Path, tmp_path: Path, monkeypatch: pytest
 
 # Kills. One interpreter forks a process for each attempt, before torch has any threads.
 FORKS = """
-import os, random, signal, sys, time
+import os, random, shutil, signal, sys, time
 from pathlib import Path
+from hg3.release.share import generate_share
 from hg3.release.writer import generate
 
-CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "tempfile.mkstemp"}
+CHANGES = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "tempfile.mkstemp"}
+LOOKS = CHANGES | {"open", "os.listdir", "os.scandir"}
 
-def attempt(out, patients, shard=(1, 1), kill_before=None):
+def make(verb, out, patients, shard):
+    sizes = {"steps": 3, "block_patients": 16, "part_blocks": 2}
+    if verb == "share":
+        return generate_share(sys.argv[1], out, patients, task=(shard[0] - 1, shard[1]), **sizes)
+    return generate(sys.argv[1], out, patients, shard=shard, **sizes)
+
+def attempt(out, patients, shard=(1, 1), kill_before=None, verb="generate"):
     child = os.fork()
     if child:
         return child
@@ -145,7 +156,7 @@ def attempt(out, patients, shard=(1, 1), kill_before=None):
     if kill_before:
         sys.addaudithook(hook)
     try:
-        generate(sys.argv[1], out, patients, shard=shard, steps=3, block_patients=16, part_blocks=2)
+        make(verb, out, patients, shard)
     except BaseException as error:
         print(repr(error), file=sys.stderr, flush=True)
         os._exit(1)
@@ -160,14 +171,71 @@ base = Path(sys.argv[2])
 KILL_BEFORE_EVERY_CHANGE = (
     FORKS
     + """
+def moment(out):
+    notes = out / "incomplete"
+    if (out / "SHA256SUMS").exists():
+        return "sums and plan" if (notes / "plan.json").exists() else "notes going" if notes.exists() else "whole"
+    made, noted = ({path.stem for path in out.glob(files)} for files in ("data/part-*", "incomplete/part-*.json"))
+    return "part without note" if made - noted else "other"
+
+moments, verb = [], sys.argv[3]
 for k in range(1, 1000):
     out = base / str(k)
-    if code(attempt(out, 40, kill_before=k)) == 0:
+    if code(attempt(out, 40, kill_before=k, verb=verb)) == 0:
         break
     marked = (out / "incomplete").exists() or (out / "SHA256SUMS").exists()
     assert marked or not out.exists() or not any(out.iterdir()), f"half a release without a mark after kill {k}"
-    assert code(attempt(out, 40)) == 0, k
-print(k)
+    moments.append(moment(out))
+    assert code(attempt(out, 40, verb=verb)) == 0, k
+for found in moments:
+    print(found)
+"""
+)
+
+A_LATE_TASK = (
+    FORKS
+    + """
+def late(out, verb, k):
+    child = os.fork()
+    if child:
+        return child
+    seen, look, left = 0, os.stat, {}
+
+    def step(path):
+        nonlocal seen
+        if str(path).startswith(str(out)):
+            seen += 1
+            if seen == k:
+                assert code(attempt(out, 40, shard=(2, 2))) == 0
+                left.update(files(out))
+
+    def stat(path, *more, **options):
+        step(path)
+        return look(path, *more, **options)
+
+    os.stat = stat
+    sys.addaudithook(lambda event, given: step(given[0]) if event in LOOKS else None)
+    try:
+        make(verb, out, 40, (1, 2))
+    except BaseException as error:
+        print(k, repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+    if seen < k:
+        os._exit(2)
+    os._exit(3 * (verb == "generate" and any(made not in files(out).items() for made in left.items())))
+
+def files(out):
+    return {path: path.stat().st_mtime_ns for path in [*out.glob("data/part-*"), *out.glob("SHA256SUMS")]}
+
+half, verb = base / "half", sys.argv[3]
+assert code(attempt(half, 40, shard=(1, 2))) == 0
+for k in range(1, 1000):
+    shutil.copytree(half, base / str(k))
+    status = code(late(base / str(k), verb, k))
+    if status == 2:
+        break
+    assert status == 0, (k, status)
+print(k - 1)
 """
 )
 
@@ -201,12 +269,95 @@ for k in range(4):
 )
 
 
-def test_kill_before_every_change_on_the_disk(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["generate", pytest.param("share", marks=pytest.mark.slow)])
+def test_kill_before_every_change_on_the_disk(verb: str, run: Path, tmp_path: Path) -> None:
     wanted = file_bytes(make_release(run, tmp_path / "whole", 40))
-    n_changes = int(run_python(KILL_BEFORE_EVERY_CHANGE, run, tmp_path))
-    assert n_changes > 25
-    for k in range(1, n_changes + 1):
+    moments = run_python(KILL_BEFORE_EVERY_CHANGE, run, tmp_path, verb).splitlines()
+    assert len(moments) > 25
+    assert {"part without note", "sums and plan", "notes going"} <= set(moments)
+    for k in range(1, len(moments) + 2):
         assert file_bytes(tmp_path / str(k)) == wanted, k
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["generate", "share"])
+def test_a_task_that_is_late_leaves_a_finished_release_alone(verb: str, run: Path, tmp_path: Path) -> None:
+    """Between any two steps of a task on the disk, another one makes what is missing, and completes the release."""
+    wanted = file_bytes(make_release(run, tmp_path / "whole", 40))
+    n_steps = int(run_python(A_LATE_TASK, run, tmp_path, verb))
+    assert n_steps > 15
+    for k in range(1, n_steps + 1):
+        assert file_bytes(tmp_path / str(k)) == wanted, k
+        assert not (tmp_path / str(k) / INCOMPLETE).exists(), k
+
+
+def remember(monkeypatch: pytest.MonkeyPatch, path: Path, there: bool, looks: int) -> list[bool]:
+    """Answer so many looks at `path` as a node of NFS does that remembers it; return the answers that are left."""
+    left = [there] * looks
+
+    def remembering(look: Callable[[Path], bool]) -> Callable[[Path], bool]:
+        return lambda looked_at: left.pop() if looked_at == path and left else look(looked_at)
+
+    for name in ("exists", "is_file"):
+        monkeypatch.setattr(Path, name, remembering(getattr(Path, name)))
+    return left
+
+
+@pytest.mark.parametrize("plan, sums", [(0, 1), (1, 1), (1, 2), (2, 2), (2, 5), (5, 2), (9, 9)])
+def test_a_node_that_sees_late_that_a_release_is_complete_leaves_it_alone(
+    plan: int, sums: int, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = make_release(run, tmp_path / "r", 40)
+    before = {path: path.stat().st_mtime_ns for path in release.rglob("*")}
+    monkeypatch.setattr(disk, "LOOK_EVERY_S", 0.01)
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "make_block", lambda *_: pytest.fail("computed again"))
+        left = [
+            remember(patched, release / INCOMPLETE / writer.PLAN, True, plan),
+            remember(patched, release / SUMS, False, sums),
+        ]
+        assert generate(run, release, 40, **SIZES)
+        assert left == [[], []]
+    assert {path: path.stat().st_mtime_ns for path in release.rglob("*")} == before
+
+
+def test_the_plan_of_the_first_task_stays(run: Path, tmp_path: Path, elsewhere: pytest.MonkeyPatch) -> None:
+    """Two kinds of machine begin at the same time: both find no plan, and the second one to write finds one."""
+    release, write = tmp_path / "r", disk.write_new_json
+
+    def late(path: Path, content: Any) -> bool:
+        elsewhere.undo()
+        assert not generate(run, release, 40, shard=(1, 2), **SIZES)
+        return write(path, content)
+
+    elsewhere.setattr(disk, "write_new_json", late)
+    with pytest.raises(ReleaseError, match=r"was begun elsewhere: device is .*abacus.* instead of .*--mix"):
+        generate(run, release, 40, shard=(2, 2), **SIZES)
+    assert generate(run, release, 40, **SIZES)
+    assert manifest_of(release)["device"]["model"] != "abacus" and manifest_of(release)["mixed"] == []
+
+
+def test_no_note_is_open_when_the_notes_go(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS renames a file that is removed while it is open, so its folder would stay, and the release unfinished."""
+    remove, opened = shutil.rmtree, list[str]()
+
+    def look(path: Path, **options: Any) -> None:
+        handles = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
+        opened.extend(os.readlink(handle) for handle in handles if handle.is_symlink())
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", look)
+    release = make_release(run, tmp_path / "r", 40)
+    assert opened and not [name for name in opened if name.startswith(str(release))]
+
+
+def test_what_the_system_leaves_beside_the_parts_has_no_sum(run: Path, tmp_path: Path) -> None:
+    generate(run, tmp_path / "r", 40, shard=(1, 2), **SIZES)
+    (tmp_path / "r" / "data" / ".nfs000000000001").write_text("removed while it was open")
+    release = make_release(run, tmp_path / "r", 40)
+    assert ".nfs" not in (release / "SHA256SUMS").read_text()
+    (release / "data" / ".nfs000000000001").unlink()  # as the system does when it is closed
+    verify_release(release)
 
 
 def test_kills_at_random_moments(run: Path, whole: dict[str, bytes], tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from hg3.errors import ConfigError, ReleaseError
 from hg3.release import plan as plan_module
 from hg3.release.recompute import agreeing_share
 from hg3.release.verify import verify_release
-from hg3.release.writer import generate, write_sums
+from hg3.release.writer import generate
 from hg3.training.run import train
 from tests import runs
-from tests.runs import SIZES, TINY, make_release, make_run, manifest_of, seal
+from tests.runs import SIZES, TINY, make_release, make_run, manifest_of, seal, sum_anew
 from tests.table.cases import make_schema
 
 one_thread, command = runs.one_thread, runs.command
@@ -107,11 +107,33 @@ def test_folder_name_that_looks_like_a_partition(made: Path, tmp_path: Path, run
     assert verify_release(release, recompute=3, run=run).patients == PATIENTS
 
 
-def test_report_and_provenance_are_not_summed(release: Path) -> None:
-    (release / "report").mkdir()
-    (release / "report" / "report.html").write_text("report")
-    (release / "provenance.json").write_text("{}")
+def test_a_report_has_no_sums_and_is_all_that_may_be_beside_the_release(release: Path) -> None:
+    (release / "report" / "figures").mkdir(parents=True)
+    for name in ("report.html", "metrics.json", "figures/trend-cd4.svg"):
+        (release / "report" / name).write_text("report")
     verify_release(release)
+    names = ("notes.txt", "figures/table.csv", "figures/more/trend-cd4.svg", "more/report.html", "metrics.json.bak")
+    for name in names:
+        path = release / "report" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+        with pytest.raises(ReleaseError, match=rf"verify: report/{name} is not a file of this release$"):
+            verify_release(release)
+        path.unlink()
+
+
+def test_provenance_may_vary_between_makings_and_is_sealed(release: Path) -> None:
+    path = release / "provenance.json"
+    content = json.loads(path.read_text())
+    disk.write_sealed(path, {**content, "host": "another"})
+    verify_release(release)
+    for altered in ("{}", "nonsense", path.read_text().replace("another", "a third"), path.read_text() + " "):
+        path.write_text(altered)
+        with pytest.raises(ReleaseError, match=r"verify: provenance\.json is missing or altered: its seal is not that"):
+            verify_release(release)
+    path.unlink()
+    with pytest.raises(ReleaseError, match=r"verify: provenance\.json is missing or altered"):
+        verify_release(release)
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs the program sha256sum")
@@ -199,7 +221,7 @@ def test_sums_that_agree_with_an_altered_part(release: Path) -> None:
     manifest = (release / "manifest.json").read_bytes()
     seal(release)
     (release / "manifest.json").write_bytes(manifest)
-    write_sums(release)
+    sum_anew(release)
     with pytest.raises(ReleaseError, match=f"{PART_1}: it is not the part that the manifest names"):
         verify_release(release)
 
@@ -497,7 +519,7 @@ def spoil(release: Path, place: tuple[str | int, ...], value: Any) -> None:
         entry = entry[key]
     entry[place[-1]] = value
     (release / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True))
-    write_sums(release)
+    sum_anew(release)
 
 
 @pytest.mark.parametrize(
@@ -558,7 +580,7 @@ def test_a_number_that_is_not_finite(release: Path, place: tuple[str | int, ...]
     spoil(release, place, {"height": "HERE"} if place == ("where",) else "HERE")
     path = release / "manifest.json"
     path.write_text(path.read_text().replace('"HERE"', number))
-    write_sums(release)
+    sum_anew(release)
     with pytest.raises(ReleaseError, match=r"manifest\.json is (truncated or )?altered"):
         verify_release(release)
 
@@ -585,7 +607,7 @@ def test_no_value_is_told(release: Path) -> None:
 def test_a_text_that_was_rewritten_with_its_sum_is_found(release: Path, name: str) -> None:
     text = (release / name).read_text(encoding="utf-8")
     (release / name).write_text(text.replace("e", "E", 1), encoding="utf-8")
-    write_sums(release)
+    sum_anew(release)
     with pytest.raises(ReleaseError, match=f"{name} is not what the schema and the manifest make"):
         verify_release(release)
 

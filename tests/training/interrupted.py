@@ -1,6 +1,7 @@
-"""A tiny training in a process of its own that meets a real signal: TABLE SCHEMA OUT SIGNAL UPDATE [writing].
+"""A tiny training in a process of its own that meets a real signal: TABLE SCHEMA OUT SIGNAL UPDATE [writing|written].
 
-With `writing`, the signal comes while the checkpoint of that update is written, whole but not yet renamed.
+With `writing`, the signal comes while the checkpoint of that update is written, whole but not yet renamed; with
+`written`, right after it was renamed.
 Exit status 0 if the training ended by itself, 130 if it was stopped at a checkpoint.
 """
 
@@ -19,14 +20,17 @@ def main(table: str, schema: str, out: str, name: str, update: str, *when: str) 
     def strike() -> None:
         os.kill(os.getpid(), getattr(signal, name))
 
-    def strike_before_renaming(new: Path, path: Path) -> None:
-        if path.name == f"step-{int(update):06d}":
+    def strike_at_renaming(new: Path, path: Path) -> None:
+        ours = path.name == f"step-{int(update):06d}"
+        if ours and when == ("writing",):
             strike()
         rename(new, path)
+        if ours:
+            strike()
 
     rename, never = disk.replace_folder, 10**9
     if when:
-        disk.replace_folder = strike_before_renaming
+        disk.replace_folder = strike_at_renaming
     torch.set_num_threads(1)
     report = at_update(never if when else int(update), strike)
     return 0 if tiny_train(Inputs(Path(table), Path(schema)), Path(out), report=report) else 130

@@ -76,6 +76,7 @@ def test_stopped_and_resumed_is_as_if_never_stopped(at: int, precision: str, tmp
         ("SIGTERM", 3, (), 130, 3),
         ("SIGUSR1", 10, (), 130, 10),
         ("SIGKILL", 20, ("writing",), -9, 10),
+        ("SIGKILL", 20, ("written",), -9, 20),
     ],
 )
 def test_a_real_signal_then_a_resume_is_as_if_never_stopped(
@@ -85,7 +86,7 @@ def test_a_real_signal_then_a_resume_is_as_if_never_stopped(
     program = [sys.executable, "-m", "tests.training.interrupted", *map(str, (inputs.table, inputs.schema, run))]
     assert subprocess.run([*program, name, str(at), *when], cwd=ROOT, timeout=120).returncode == status
     assert checkpoints(run)[-1].name == f"step-{kept:06d}"
-    assert bool(list(run.rglob(".hg3-tmp-*"))) == bool(when)
+    assert bool(list(run.rglob(".hg3-tmp-*"))) == (when == ("writing",))
     warnings: list[str] = []
     assert train(inputs.table, run, resume=True, updates=UPDATES, warn=warnings.append)
     assert warnings == []
@@ -399,9 +400,36 @@ def test_checkpoints_between_validations(tmp_path: Path) -> None:
         seen[entry["update"]] = [p.name for p in checkpoints(folder.parent)]
 
     run_updates(trainer, folder, look, 18, None)
-    assert seen[3] == [] and seen[4] == ["step-000004"] and seen[9][-1] == "step-000008"
+    assert seen[4] == [] and seen[5] == ["step-000004"] and seen[9][-1] == "step-000008"
     assert seen[13] == ["step-000010", "step-000012"]  # the best by validation, and the last
     assert read_state(folder / "step-000018")["validation"] == trainer.progress.best_validation
+
+
+def test_what_is_told_of_an_update_is_secured_before_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_tiny_trainer({"training.checkpoint_every": "4"})
+    folder, events, save = make_run_folder(trainer, tmp_path / "run"), list[str](), trainer.save
+
+    def saved(place: Path) -> Path:
+        events.append(f"save {trainer.progress.update}")
+        return save(place)
+
+    monkeypatch.setattr(trainer, "save", saved)
+    stopped = iter([False] * 11)
+    assert not run_updates(
+        trainer,
+        folder,
+        lambda entry: events.append(f"tell {entry['update']}"),
+        UPDATES,
+        None,
+        lambda: next(stopped, True),
+        lambda: events.append("secure"),
+    )
+    wanted = [f"tell {update}" for update in range(1, 12)] + ["secure", "save 11"]
+    for update in (10, 8, 4):  # a validation, and two that are none
+        wanted[update:update] = ["secure", f"save {update}"]
+    assert events == wanted
 
 
 class FakeClock:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import pytest
 
 from hg3.disk import TEMPORARY_PREFIX, read_json, sha256_of, write_json
 from hg3.errors import ConfigError, Hg3Error, RunError, SchemaError, TableError, TrainingError
-from hg3.training.checkpoint import checkpoints, read_recipe, read_state
+from hg3.training.checkpoint import best_checkpoint, checkpoints, read_recipe, read_state
 from hg3.training.metrics import Metrics
 from hg3.training.run import read_split, train
+from hg3.training.trainer import Progress
 from tests.table.cases import make_schema, make_table, tiny_columns
-from tests.training.cases import N_PATIENTS, UPDATES, Inputs, make_inputs, tiny_train, weight_hashes
+from tests.training.cases import N_PATIENTS, UPDATES, Inputs, at_update, make_inputs, tiny_train, weight_hashes
 
 
 def files_of(folder: Path) -> set[str]:
@@ -284,6 +285,36 @@ def test_a_full_disk_leaves_no_half_run(inputs: Inputs, tmp_path: Path, monkeypa
     assert tiny_train(inputs, tmp_path / "run", updates=1)
 
 
+def test_a_full_disk_at_a_checkpoint_loses_no_line_for_good(
+    inputs: Inputs, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Metrics.add
+
+    def full(metrics: Metrics, entry: dict[str, Any]) -> None:
+        if entry["update"] == 20:
+            raise OSError(28, "No space left on device")
+        add(metrics, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Metrics, "add", full)
+        with pytest.raises(OSError, match="No space"):
+            tiny_train(inputs, tmp_path / "run")
+    assert checkpoints(tmp_path / "run")[-1].name == "step-000010"
+    assert train(inputs.table, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text()
+
+
+def test_metrics_are_on_the_disk_when_they_are_secured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, str]] = []
+    with closing(Metrics(tmp_path / "metrics.jsonl", Progress())) as metrics:
+        path = tmp_path / "metrics.jsonl"
+        monkeypatch.setattr(os, "fsync", lambda handle: synced.append((os.fstat(handle).st_ino, path.read_text())))
+        metrics.add({"update": 10, "loss": 1.0})
+        assert synced == []
+        metrics.secure()
+    assert synced == [(path.stat().st_ino, path.read_text())] and "10" in path.read_text()
+
+
 HOLDER = """
 import fcntl, sys
 with open(sys.argv[1], "a") as file:
@@ -407,6 +438,63 @@ def test_a_damaged_checkpoint_is_refused(run: Path, inputs: Inputs) -> None:
     (checkpoints(run)[-1] / "ema.safetensors").write_bytes(b"short")
     with pytest.raises(RunError, match=r"ema\.safetensors is truncated or altered"):
         train(inputs.table, run, resume=True, updates=UPDATES + 1)
+
+
+@pytest.fixture
+def stopped(inputs: Inputs, tmp_path: Path) -> Path:
+    """A run that was stopped at update 23: it has a best checkpoint, and a last one that is another."""
+    report = at_update(23, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert not tiny_train(inputs, tmp_path / "stopped", report=report)
+    assert [path.name for path in checkpoints(tmp_path / "stopped")][1:] == ["step-000023"]
+    return tmp_path / "stopped"
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["the best", "the last"])
+@pytest.mark.parametrize("name", ["ema.safetensors", "state.json"])
+def test_a_run_goes_on_from_its_last_sound_checkpoint(
+    name: str, place: int, stopped: Path, inputs: Inputs, finished: Path
+) -> None:
+    found, warnings, entries = checkpoints(stopped), list[str](), list[int]()
+    (found[place] / name).write_bytes(b"short")
+    went_on = read_state(found[1 - place])["update"]
+
+    def report(entry: dict[str, Any]) -> None:
+        entries.append(entry["update"])
+
+    assert train(inputs.table, stopped, resume=True, warn=warnings.append, report=report)
+    aside = f"damaged-{found[place].name}"
+    sentence = f"; {found[place].name} is now called {aside}, and the run goes on from {found[1 - place].name}"
+    assert len(warnings) == 1 and warnings[0].endswith(sentence) and f"{found[place] / name} is " in warnings[0]
+    assert entries == list(range(went_on + 1, UPDATES + 1))
+    assert (stopped / "checkpoints" / aside / name).read_bytes() == b"short"
+    assert weight_hashes(checkpoints(stopped)[-1]) == weight_hashes(checkpoints(finished)[-1])
+    assert (stopped / "metrics.jsonl").read_text() == (finished / "metrics.jsonl").read_text()
+    assert best_checkpoint(stopped) in checkpoints(stopped)
+
+
+def test_no_checkpoint_is_set_aside_where_none_is_sound(stopped: Path, inputs: Inputs) -> None:
+    before = files_of(stopped)
+    for path in checkpoints(stopped):
+        (path / "ema.safetensors").write_bytes(b"short")
+    with pytest.raises(RunError, match=r"step-000023/ema\.safetensors is truncated or altered"):
+        train(inputs.table, stopped, resume=True)
+    assert files_of(stopped) == before
+
+
+def test_a_checkpoint_of_a_newer_hg3_is_not_damaged(stopped: Path, inputs: Inputs) -> None:
+    before, path = files_of(stopped), checkpoints(stopped)[-1] / "state.json"
+    write_json(path, {**read_json(path, "a checkpoint"), "format": 2})
+    with pytest.raises(RunError, match="has format 2 and this hg3 reads up to 1; update hg3"):
+        train(inputs.table, stopped, resume=True)
+    assert files_of(stopped) == before
+
+
+def test_a_checkpoint_that_was_set_aside_before_makes_room(stopped: Path, inputs: Inputs, finished: Path) -> None:
+    last = checkpoints(stopped)[-1]
+    shutil.copytree(last, last.with_name(f"damaged-{last.name}"))
+    (last / "ema.safetensors").write_bytes(b"short")
+    assert train(inputs.table, stopped, resume=True)
+    assert weight_hashes(checkpoints(stopped)[-1]) == weight_hashes(checkpoints(finished)[-1])
 
 
 def test_the_checkpoint_counts_not_the_texts_beside_it(run: Path, inputs: Inputs) -> None:
