@@ -110,7 +110,7 @@ def tool(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "apptainer").write_text(TOOL)
     (tmp_path / "bin" / "apptainer").chmod(0o755)
-    own = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SUBMITIT_"))}
     return {**own, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
 
 
@@ -152,6 +152,9 @@ sys.exit(144)
 """
 
 
+JOB = {"SLURM_JOB_ID": "9", "SUBMITIT_EXECUTOR": "slurm"}
+
+
 @pytest.mark.parametrize("array", [True, False])
 def test_signal_to_the_shell_alone_puts_a_job_back(tool: dict[str, str], tmp_path: Path, array: bool) -> None:
     """SLURM is asked outside the image, which knows nothing of it, and again if it refuses."""
@@ -160,7 +163,7 @@ def test_signal_to_the_shell_alone_puts_a_job_back(tool: dict[str, str], tmp_pat
     (tmp_path / "bin" / "sleep").write_text(f"#!/bin/sh\ntouch {tmp_path}/again\n")
     for name in ("scontrol", "sleep"):
         (tmp_path / "bin" / name).chmod(0o755)
-    job = {"SLURM_JOB_ID": "9", **({"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"} if array else {})}
+    job = {**JOB, **({"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"} if array else {})}
     command = ["sh", str(ROOT / "slurm/container.sh"), "image.sif", sys.executable, "-c", GO_ON]
     with subprocess.Popen(command, env={**tool, **job}, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline().split() == ["ready", "1"]
@@ -175,8 +178,50 @@ def test_job_that_ended_is_not_put_back(tool: dict[str, str], tmp_path: Path) ->
     (tmp_path / "bin" / "scontrol").chmod(0o755)
     for code in (0, 3):
         command = ["sh", str(ROOT / "slurm/container.sh"), "image.sif", "sh", "-c", f"exit {code}"]
-        assert subprocess.run(command, env={**tool, "SLURM_JOB_ID": "9"}, check=False).returncode == code
+        assert subprocess.run(command, env={**tool, **JOB}, check=False).returncode == code
     assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize("executor", [{}, {"SUBMITIT_EXECUTOR": "local"}])
+def test_allocation_of_the_user_is_never_put_back(
+    tool: dict[str, str], tmp_path: Path, executor: dict[str, str]
+) -> None:
+    """Status 144 is for whoever started this, as submitit's own controller of --cluster local."""
+    (tmp_path / "bin" / "apptainer").write_text(IN_IMAGE)
+    (tmp_path / "bin" / "scontrol").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    command = ["sh", str(ROOT / "slurm/container.sh"), "image.sif", "sh", "-c", "exit 144"]
+    env = {**tool, "SLURM_JOB_ID": "9", **executor}
+    assert subprocess.run(command, env=env, check=False, timeout=60).returncode == 144
+    assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["held back by the child", "before the child can hold it back"])
+def test_signal_before_there_is_a_child_is_not_lost(tool: dict[str, str], tmp_path: Path, ready: bool) -> None:
+    """It comes while the shell looks at the image's sum; a child that does not hold it back is ended by it."""
+    (tmp_path / "image.sif.sha256").write_text("ab" * 32 + "\n")
+    (tmp_path / "bin" / "apptainer").write_text(IN_IMAGE)
+    (tmp_path / "bin" / "find").write_text(f"#!/bin/sh\nkill -USR2 $(cat {tmp_path}/shell)\n")
+    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    for name in ("find", "scontrol"):
+        (tmp_path / "bin" / name).chmod(0o755)
+    own = f'echo $$ > {tmp_path}/shell; exec sh "$0" "$@"'
+    waits = ["trap 'exit 144' USR2; while :; do sleep 0.1; done"] if ready else ["while :; do sleep 0.1; done"]
+    command = ["sh", "-c", own, str(ROOT / "slurm/container.sh"), str(tmp_path / "image.sif"), "sh", "-c", *waits]
+    ended = subprocess.run(command, env={**tool, **JOB}, check=False, timeout=60)
+    assert ended.returncode in ((144, 140) if ready else (140,))
+    assert (tmp_path / "asked").read_text().splitlines() == ["requeue 9"]
+
+
+def test_sum_of_an_image_that_was_replaced_is_not_told(tool: dict[str, str], tmp_path: Path) -> None:
+    image, noted = tmp_path / "image.sif", tmp_path / "image.sif.sha256"
+    command = ["sh", str(ROOT / "slurm/container.sh"), str(image), "true"]
+    for path in (image, noted):
+        path.write_text("ab" * 32 + "\n")
+    os.utime(noted, (1000, 1000))
+    assert "--env" not in subprocess.run(command, env=tool, capture_output=True, text=True, check=True).stdout
+    os.utime(image, (1000, 1000))
+    assert "--env" in subprocess.run(command, env=tool, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("words", [[], ["image.sif"]])

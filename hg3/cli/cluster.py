@@ -85,6 +85,7 @@ def submit_generate(
     where: WhereOption = None,
     balance: BalanceOption = None,
     compiled: CompileOption = False,
+    mix: Annotated[bool, typer.Option("--mix", help="Let nodes of different models make it.")] = False,
     cluster: ClusterOption = "slurm",
     profile: ProfileOption = None,
     profiles: ProfilesOption = None,
@@ -103,7 +104,7 @@ def submit_generate(
 
     mode = "default" if compiled else "none"
     asked = {"solver": solver, "steps": steps, "eta": eta, "where": where_of(where), "balance": balance}
-    stage = generation_stage(run, out, patients, seed, tasks, mode, **asked)
+    stage = generation_stage(run, out, patients, seed, tasks, mode, mix, **asked)
     _submit(out, cluster, (replace(stage, profile=_profile(cluster, profile, profiles, slurm)),), dry_run)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hg3.cluster.kinds import Call
+from hg3.cluster.calls import Call
 from hg3.cluster.measured import Measured, device_type, release_measured, training_measured
 from hg3.cluster.works import Stage
 from hg3.release.plan import Request, Source, make_plan, open_source

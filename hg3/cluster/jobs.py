@@ -12,7 +12,7 @@ import torch
 
 import hg3
 from hg3.cluster.profiles import Profile
-from hg3.cluster.tasks import perform
+from hg3.cluster.tasks import SIGNAL_AT, perform
 from hg3.errors import ClusterError, MissingLibraryError
 
 # Python takes seconds until a job's handlers are there, and a signal that finds none ends it. So this holds signals
@@ -45,7 +45,7 @@ def start(
     options = {"slurm_max_num_timeout": MOST_REQUEUES, "slurm_python": python_of(profile)}
     try:
         executor = submitit.AutoExecutor(folder, cluster=cluster, **options)
-        executor.update_parameters(**parameters(cluster, name, profile, after))
+        executor.update_parameters(**{**parameters(cluster, name, profile, after), "slurm_setup": setup_of(profile)})
         if len(jobs) == 1:
             return [str(executor.submit(perform, jobs[0]).job_id)]
         return [str(job.job_id) for job in executor.map_array(perform, jobs)]
@@ -89,8 +89,13 @@ def gpus_here() -> list[str]:
 
 def python_here(profile: Profile, gpu: str) -> str:
     """Return the shell words that start Python on this machine, after the lines of setup, with one GPU or none."""
-    lines = (f"export CUDA_VISIBLE_DEVICES={shlex.quote(gpu)}", *profile.setup, 'exec "$@"')
+    lines = (f"export CUDA_VISIBLE_DEVICES={shlex.quote(gpu)}", *setup_of(profile), 'exec "$@"')
     return shlex.join(["bash", "-c", "\n".join(lines), "bash"]) + " " + python_of(profile)
+
+
+def setup_of(profile: Profile) -> list[str]:
+    """Return the lines of shell that come before a task: at first one that notes when it is to be told to save."""
+    return [f"export {SIGNAL_AT}=$(($(date +%s) + {profile.minutes * 60 - profile.grace_seconds}))", *profile.setup]
 
 
 def python_of(profile: Profile) -> str:

@@ -1,32 +1,19 @@
 """The kinds of work that jobs do: each a function of plain data, each judged by what it left on disk."""
 
-import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from hg3 import disk
+from hg3.cluster.calls import Call, Stop, StoppedError, Tell
 from hg3.cluster.choice import SCORE, chosen_run
-from hg3.cluster.follow import tracked
 from hg3.cluster.merge import attach
 from hg3.cluster.record import RECORD
-from hg3.config import parse_preset
+from hg3.cluster.seeds import is_trained, train_seed
 from hg3.errors import RunError
 from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.share import generate_share, shares_made
 from hg3.release.writer import PLAN, generate
-from hg3.training.checkpoint import checkpoints
-from hg3.training.run import train
-
-Call = dict[str, Any]  # arguments of one piece of work: plain data, as work.json holds it
-Stop = Callable[[], bool]
-
-
-class Tell(Protocol):
-    """Takes how much is done, of how much, and how much of it a stop would leave; all of it if not said."""
-
-    def __call__(self, done: int, total: int | None, kept: int | None = None) -> None: ...
 
 
 class Kind(NamedTuple):
@@ -41,43 +28,6 @@ def each(is_done: Callable[[Call], bool]) -> Callable[[Sequence[Call]], list[boo
     return lambda calls: [is_done(call) for call in calls]
 
 
-def train_seed(call: Call, tell: Tell, stop: Stop) -> bool:
-    """Train one seed, from its last checkpoint if there is one."""
-    out = Path(call["out"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    begun = (out / "config.toml").is_file()
-    settings = {} if begun else {"schema": call["schema"], "preset": call["preset"], "changes": call["changes"]}
-    length = {"updates": call["updates"]} if call["updates"] else {"minutes": call["minutes"]}
-    with tracked(out, call.get("tracking"), partial(print, file=sys.stderr)) as tracker:
-
-        def both(entry: dict[str, Any]) -> None:
-            tell(entry["update"], entry["total"])
-            tracker.report(entry)
-
-        finished = train(call["table"], out, seed=call["seed"], resume=begun, report=both, **settings, **length)
-        tracker.status = "FINISHED" if finished else "SCHEDULED"
-    return finished
-
-
-def is_trained(call: Call) -> bool:
-    """Whether a run's last checkpoint is at its total, or validation had stopped improving there."""
-    found = checkpoints(Path(call["out"]))
-    if not found:
-        return False
-    try:
-        state = disk.read_json(found[-1] / "state.json", "a checkpoint of hg3")
-        config = (found[-1] / "config.toml").read_text(encoding="utf-8")
-    except (OSError, RunError):  # on its way
-        return False
-    total = call["updates"] or state["total"]
-    return bool(total and state["update"] >= total) or state["validations_without_progress"] >= patience_of(config)
-
-
-def patience_of(config: str) -> int:
-    """Return after how many validations without progress the run of this config.toml ends."""
-    return parse_preset(config, "config.toml", {}).training.patience
-
-
 def generate_parts(call: Call, tell: Tell, stop: Stop) -> bool:
     """Make parts of a release until none is free; False if a signal came before."""
     out = Path(call["out"])
@@ -90,6 +40,7 @@ def generate_parts(call: Call, tell: Tell, stop: Stop) -> bool:
         task=(call["task"], call["tasks"]),
         should_stop=stop,
         report=lambda entry: tell(entry["patients"], None, entry["kept"]),
+        mix=call.get("mix", False),
         compile=call["compile"],
         **call["asked"],
     )
@@ -119,16 +70,41 @@ def is_whole(call: Call) -> bool:
 
 
 def score_seed(call: Call, tell: Tell, stop: Stop) -> bool:
-    """Make a small release of a run and compare it with the run's validation patients."""
+    """Make a small release of a run and compare it with the run's validation patients; False if a signal came."""
     from hg3.release.evaluate import evaluate_release
 
     run, release, out = (Path(call[key]) for key in ("run", "release", "out"))
     if not disk.appears(lambda: is_trained({**call, "out": str(run)}), stop):
         return _stopped(stop, f"{run} is not trained to its end, so it cannot be scored")
     release.parent.mkdir(parents=True, exist_ok=True)
-    generate(run, release, call["patients"], report=lambda entry: tell(entry["patients"], entry["of"]))
-    evaluate_release(release, out, run=run, gates=call["gates"], held="validation")
+
+    def report(entry: dict[str, Any]) -> None:
+        tell(entry["patients"], entry["of"], 0)
+        _leave_if(stop)
+
+    try:
+        # mixed, for whichever node goes on with it: it is made to be compared once, and never released
+        generate(run, release, call["patients"], mix=True, report=report)
+        tell(call["patients"], call["patients"])
+        evaluate_release(release, out, run=run, gates=call["gates"], held="validation", report=_between(stop))
+    except StoppedError:
+        return False
     return True
+
+
+def _leave_if(stop: Stop) -> None:
+    if stop():
+        raise StoppedError
+
+
+def _between(stop: Stop) -> Callable[[str, dict[str, Any]], None]:
+    """Return what an evaluation reports to before each section, to be left there after a signal."""
+
+    def report(stage: str, entry: dict[str, Any]) -> None:
+        if entry["done"] < entry["of"]:  # after the last one, writing it down takes seconds
+            _leave_if(stop)
+
+    return report
 
 
 def _stopped(stop: Stop, problem: str) -> bool:
@@ -144,14 +120,18 @@ def is_scored(call: Call) -> bool:
 
 
 def judge_release(call: Call, tell: Tell, stop: Stop) -> bool:
-    """Evaluate a release on the hold-out and certify it, whatever the verdict."""
+    """Evaluate a release on the hold-out and certify it, whatever the verdict; False if a signal came before."""
     from hg3.release.certify import certify_release
     from hg3.release.evaluate import evaluate_release
 
     if not disk.appears(lambda: is_released({"out": call["release"]}), stop):
         return _stopped(stop, f"{call['release']} is not complete, so it cannot be judged")
     run = run_of(call)
-    evaluate_release(call["release"], call["out"], run=run, utility=call["utility"], gates=call["gates"])
+    asked = {"utility": call["utility"], "gates": call["gates"]}
+    try:
+        evaluate_release(call["release"], call["out"], run=run, report=_between(stop), **asked)
+    except StoppedError:
+        return False
     if (run / RECORD).is_file():  # before the certificate, after which nobody comes back here
         attach(run, [call["release"], call["out"]])
     certify_release(call["release"], call["out"], call["gates"], force=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hg3 import disk
-from hg3.cluster.kinds import Call
+from hg3.cluster.calls import Call
 from hg3.cluster.profiles import Profile
 from hg3.cluster.records import read_record
 from hg3.cluster.works import JOBS, Stage, read_work

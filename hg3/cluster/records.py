@@ -11,17 +11,23 @@ from hg3 import disk
 from hg3.errors import RunError
 
 EVERY_SECONDS = 2.0
+SIZE = 4096  # bytes of a record, blanks included: a full disk takes no more, and has these already
+LONGEST_ERROR = 1000  # characters, so that it fits in
+IN_LOG = ": the log of the job says where"  # the end of an error whose own text may hold data
 
 
 class Record:
-    """The file of one piece of work: its state, how far it is, how fast, and why it failed."""
+    """The file of one piece of work: its state, how far it is, how fast, and why it failed.
+
+    idle_starts : how many starts in a row were ended by the time limit before anything was done.
+    """
 
     def __init__(self, path: Path, job: str | None) -> None:
         self.path = path
         before = read_record(path)
         self.content: dict[str, Any] = {"job": job, "host": socket.gethostname(), "process": os.getpid()}
-        idle = 0 if before.get("state") == "failed" else int(before.get("idle_starts", 0))
-        self.idle_starts = idle + 1  # in a row in which nothing was done, this one too
+        self.idle_starts = 0 if before.get("state") == "failed" else int(before.get("idle_starts", 0))
+        self.moved = False
         self.written = 0.0
         self.first: tuple[float, int, int] | None = None
 
@@ -35,21 +41,38 @@ class Record:
         self.first = self.first or (now, done, kept)
         began, before, kept_before = self.first
         if kept > kept_before:
-            self.idle_starts = 0
+            self.moved, self.idle_starts = True, 0
         speed = (done - before) / (now - began) if now > began else None
         self.content |= {"done": done, "total": total, "per_second": speed}
         if now - self.written >= EVERY_SECONDS:
             self._write()
 
+    def count_idle(self) -> int:
+        """Count this start if nothing was done in it; return how many such there were in a row."""
+        self.idle_starts += not self.moved
+        return self.idle_starts
+
     def end(self, state: str, error: str | None = None) -> None:
         """Note how it ended: "done", "stopped" (by a signal, to go on later), or "failed" and why."""
-        self._write(state=state, error=error)
+        self._write(state=state, error=error and error[:LONGEST_ERROR])
 
     def _write(self, **changes: Any) -> None:
         self.written = time.time()
         self.content |= {**changes, "at": self.written, "idle_starts": self.idle_starts}
+        text = disk.json_text(self.content)
+        text = " " * (SIZE - len(text.encode())) + text
         with suppress(OSError):  # a full disk stops the work at its own next step, not here
-            disk.write_json(self.path, self.content)
+            try:
+                disk.write_text(self.path, text)
+            except OSError:
+                _overwrite(self.path, text)
+
+
+def _overwrite(path: Path, text: str) -> None:
+    """Write where a file has its room already, as the last word of a task on a full disk."""
+    with path.open("r+", encoding="utf-8") as file:
+        file.write(text)
+        file.truncate()
 
 
 def read_record(path: Path) -> dict[str, Any]:

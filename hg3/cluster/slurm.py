@@ -12,14 +12,21 @@ from hg3.errors import ClusterError
 
 SECONDS = 60  # that a busy controller gets to answer
 RETRY_SECONDS = 5
-WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "SUSPENDED"}
+IDS_AT_ONCE = 1000  # of scancel, whose command line has an end
+RUNNING = {"RUNNING", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING"}
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "SUSPENDED"}
+HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}  # in the queue, and never started until somebody releases it
 
 
 class Seen(NamedTuple):
-    """What SLURM says of a task: "running", "waiting" or how it ended, in SLURM's word; the id of its array."""
+    """What SLURM says of a task: "running", "waiting", "held" or how it ended, in SLURM's word; the id of its array.
+
+    why : what it waits for, if it does.
+    """
 
     state: str
     job: str
+    why: str | None = None
 
 
 def tasks(names: Sequence[str]) -> dict[tuple[str, int], Seen]:
@@ -27,7 +34,8 @@ def tasks(names: Sequence[str]) -> dict[tuple[str, int], Seen]:
     if not names:
         return {}
     wanted = "--name=" + ",".join(names)
-    queue = _asked("squeue", "--me", "-h", "-r", wanted, "-t", "all", "-O", "Name:|,ArrayJobID:|,ArrayTaskID:|,State:|")
+    asked = "Name:|,ArrayJobID:|,ArrayTaskID:|,State:|,Reason:|"
+    queue = _asked("squeue", "--me", "-h", "-r", wanted, "-t", "all", "-O", asked)
     try:
         ended = _asked("sacct", "-X", "-n", "-P", "-S", "now-60days", wanted, "-o", "JobName,JobID,State")
     except ClusterError:
@@ -38,8 +46,12 @@ def tasks(names: Sequence[str]) -> dict[tuple[str, int], Seen]:
 def _read_queue(text: str) -> dict[tuple[str, int], Seen]:
     found = {}
     for line in text.splitlines():
-        name, job, index, state = (word.strip() for word in line.split("|")[:4])
-        found[name, int(index) if index.isdecimal() else 0] = Seen(_word(state), job)
+        name, job, index, state, reason = (word.strip() for word in line.split("|")[:5])
+        word, why = _word(state), reason.replace("_", " ")
+        if word == "waiting" and "held" in why.lower():  # JobHeldUser, "launch failed requeued held"
+            word = "held"
+        said = None if why in ("", "None") or word not in ("waiting", "held") else why
+        found[name, int(index) if index.isdecimal() else 0] = Seen(word, job, said)
     return found
 
 
@@ -56,9 +68,10 @@ def _read_ended(text: str) -> dict[tuple[str, int], Seen]:
 
 def _word(state: str) -> str:
     state = (state.split() or ["UNKNOWN"])[0]  # "CANCELLED by 1000"
-    if state in WAITING:
-        return "waiting"
-    return "running" if state in {"RUNNING", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING"} else state
+    for word, states in (("waiting", WAITING), ("held", HELD), ("running", RUNNING)):
+        if state in states:
+            return word
+    return state
 
 
 def largest_array() -> int:
@@ -76,10 +89,24 @@ def cancel(names: Sequence[str]) -> None:
         _asked("scancel", "--me", f"--name={name}")
 
 
+def cancel_tasks(jobs: Sequence[str]) -> None:
+    """Cancel the tasks of the ids `jobs`; one that has ended in the meantime is none to complain of."""
+    for first in range(0, len(jobs), IDS_AT_ONCE):
+        _asked("scancel", "--quiet", *jobs[first : first + IDS_AT_ONCE])
+
+
 def job_id() -> str | None:
-    """Return the id of the task that this process is, None outside SLURM."""
+    """Return the id of the task that this process is a part of, None outside SLURM."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
+
+
+def own_job() -> str | None:
+    """Return the id of the task that was submitted for this process alone; None where another has started it.
+
+    So is a job of --cluster local or debug within an allocation of the user's, which is not hg3's to put back.
+    """
+    return job_id() if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else None
 
 
 def requeue(job: str, seconds: float) -> None:

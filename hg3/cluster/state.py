@@ -1,15 +1,13 @@
 """How far a work is: from what it left on disk first, from the cluster second."""
 
-import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hg3.cluster import slurm
 from hg3.cluster.kinds import KINDS
-from hg3.cluster.records import read_record
-from hg3.cluster.works import Array, Stage, Work, read_arrays, submissions
+from hg3.cluster.records import IN_LOG, read_record
+from hg3.cluster.sights import UNSEEN, Sight, elsewhere, seen_by_cluster
+from hg3.cluster.works import Stage, Work
 from hg3.release.share import parts_made
 
 STATES = ("done", "running", "waiting", "lost", "failed")
@@ -19,8 +17,10 @@ STATES = ("done", "running", "waiting", "lost", "failed")
 class Piece:
     """One piece of work.
 
-    state : done; running or waiting, as the cluster says; failed, for the reason `why`; or lost: it was to be done,
-        it is not, and nobody is at it.
+    state : done; running or waiting, as the cluster says; failed; or lost: it was to be done, it is not, and nobody
+        is at it.
+    why : it failed or was lost; what it waits for.
+    held : it is lost and in SLURM's queue still, which will not start it.
     """
 
     stage: Stage
@@ -31,6 +31,7 @@ class Piece:
     total: int | None = None
     per_second: float | None = None
     why: str | None = None
+    held: bool = False
 
     @property
     def name(self) -> str:
@@ -44,100 +45,44 @@ class Piece:
 
 
 def pieces(work: Work) -> list[Piece]:
-    """Return the state of every piece of a work, after one question to the cluster about all of them."""
-    arrays = [(folder, array) for folder in submissions(work) for array in read_arrays(folder)]
-    seen = _seen_by_cluster(work, arrays)
+    """Return the state of every piece of a work, after one question to the cluster about all of them.
+
+    Raises
+    ------
+    ClusterError
+        If the cluster does not answer, or what is not done was started on another machine than this.
+    """
+    seen = seen_by_cluster(work)
     done = {stage.name: KINDS[stage.kind].are_done(stage.calls) for stage in work.stages}
     return [
         _piece(work, stage, i, is_done, seen) for stage in work.stages for i, is_done in enumerate(done[stage.name])
     ]
 
 
-def _piece(work: Work, stage: Stage, index: int, is_done: bool, seen: dict[tuple[str, int], "Sight"]) -> Piece:
-    record = read_record(work.record(stage, index))
-    sight = seen.get((stage.name, index))
-    progress = {key: record.get(key) for key in ("done", "total", "per_second")}
-    job = sight.job if sight else record.get("job")
+def _piece(work: Work, stage: Stage, index: int, is_done: bool, seen: dict[tuple[str, int], Sight]) -> Piece:
+    record, sight = read_record(work.record(stage, index)), seen.get((stage.name, index), UNSEEN)
+    progress: dict[str, Any] = {key: record.get(key) for key in ("done", "total", "per_second")}
+    job = sight.job or record.get("job")
     if is_done:
         return Piece(stage, index, "done", job, **progress)
-    if sight and sight.state in ("running", "waiting"):
+    if sight.state == "elsewhere":
+        raise elsewhere(work, str(sight.reason))
+    if sight.state in ("running", "waiting"):
         # a job does its pieces one after the other
         state = sight.state if record.get("state") == "running" or sight.alone else "waiting"
-        return Piece(stage, index, state, job, **progress)
-    if record.get("state") == "failed":
-        return Piece(stage, index, "failed", job, **progress, why=record.get("error"))
-    return Piece(stage, index, "lost", job, **progress, why=sight.why() if sight else None)
+        return Piece(stage, index, state, job, **progress, why=sight.reason)
+    noted = record.get("state") if sight.job in (None, record.get("job")) else None  # of this job, or of one before
+    if noted == "failed":
+        return Piece(stage, index, "failed", job, **progress, why=_told(str(record.get("error")), sight.log))
+    # who could not note that it failed, as on a full disk; who noted that it stopped was to be queued again
+    failed = sight.state in ("FAILED", "OUT_OF_MEMORY") and noted != "stopped"
+    held = sight.state == "held"
+    return Piece(stage, index, "failed" if failed else "lost", job, **progress, why=sight.why(), held=held)
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What the cluster says of the job that a piece of work was last given to; `log` is where its errors go.
-
-    alone : whether the job does nothing else.
-    """
-
-    state: str
-    job: str | None
-    alone: bool
-    log: Path | None
-
-    def why(self) -> str | None:
-        """Return how the job ended, and the last line of its log."""
-        word = None if self.state in ("COMPLETED", "unknown") else self.state
-        last = None
-        if self.log is not None and self.log.is_file():
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            last = next((line.strip() for line in reversed(lines) if line.strip()), None)
-        return ": ".join(text for text in (word, last) if text) or None
-
-
-def _seen_by_cluster(work: Work, arrays: list[tuple[Path, Array]]) -> dict[tuple[str, int], Sight]:
-    """Return what the cluster says of each piece; of several submissions the one that is active, or the last."""
-    known = slurm.tasks([array.name for _, array in arrays]) if work.cluster == "slurm" else {}
-    found: dict[tuple[str, int], Sight] = {}
-    for folder, array in arrays:
-        for place, steps in enumerate(array.jobs):
-            if work.cluster == "slurm":
-                seen = known.get((array.name, place))
-                sight = _sight(folder, array, place, seen, len(steps) == 1)
-            else:
-                sight = _local_sight(folder, array, place, len(steps) == 1)
-            for step in steps:
-                if step not in found or found[step].state not in ("running", "waiting"):
-                    found[step] = sight
-    return found
-
-
-def _sight(folder: Path, array: Array, place: int, seen: slurm.Seen | None, alone: bool) -> Sight:
-    if seen is None:
-        return Sight("unknown", None, alone, None)
-    job = f"{seen.job}_{place}" if len(array.jobs) > 1 else seen.job
-    return Sight(seen.state, job, alone, folder / array.name / f"{job}_0_log.err")
-
-
-def _local_sight(folder: Path, array: Array, place: int, alone: bool) -> Sight:
-    """Return what this machine says of a job that was started here: its id is that of its process."""
-    if place >= len(array.ids):
-        return Sight("unknown", None, alone, None)
-    host, _, process = array.ids[place].rpartition(":")
-    log = folder / array.name / f"{process}_0_log.err"
-    alive = host == socket.gethostname() and _is_submitit(int(process))
-    return Sight("running" if alive else "unknown", process, alone, log)
-
-
-def _is_submitit(process: int) -> bool:
-    """Whether a process is there and is a job's, for ids are used again."""
-    try:
-        os.kill(process, 0)
-        return b"submitit" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return False
-
-
-def local_processes(work: Work) -> list[int]:
-    """Return the processes of local jobs that live."""
-    sights = _seen_by_cluster(work, [(f, a) for f in submissions(work) for a in read_arrays(f)]).values()
-    return sorted({int(sight.job) for sight in sights if sight.state == "running" and sight.job})
+def _told(error: str, log: Path | None) -> str:
+    """Return why a piece failed, with the path of the log if that alone says it."""
+    return f"{error} ({log})" if log is not None and error.endswith(IN_LOG) else error
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from typing import Any
 
 from hg3 import disk
 from hg3.cluster import slurm
+from hg3.cluster.arrays import Step, active_before, at_once, held_back, plan_arrays, stage_of
 from hg3.cluster.kinds import is_whole
 from hg3.cluster.profiles import change_profile
-from hg3.cluster.state import Piece, local_processes, pieces
+from hg3.cluster.sights import local_processes
+from hg3.cluster.state import Piece, pieces
 from hg3.cluster.tasks import perform
 from hg3.cluster.works import (
     Array,
@@ -30,8 +32,6 @@ from hg3.cluster.works import (
 )
 from hg3.errors import ConfigError
 from hg3.release.repair import reopen_damaged
-
-Step = tuple[str, int]
 
 
 def submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
@@ -81,7 +81,7 @@ def would_submit(out: str | Path, cluster: str, stages: tuple[Stage, ...]) -> It
     lost = [Piece(stage, index, "lost") for stage in stages for index in range(len(stage.calls))]
     arrays = list(plan_arrays(work, lost, "submission-0001"))
     for stage in stages:
-        mine = [array for array in arrays if array.jobs[0][0][0] == stage.name]
+        mine = [array for array in arrays if stage_of(work, array) == stage]
         sizes = " + ".join(str(len(array.jobs)) for array in mine) or "0"
         arrays_said = f", in arrays of {sizes}" if cluster == "slurm" else ""
         asked = parameters(cluster, "hg3", stage.profile) if cluster != "debug" else {}
@@ -115,7 +115,10 @@ def cancel(out: str | Path) -> None:
 
 
 def submit_missing(work: Work, repair: bool = False) -> list[Piece]:
-    """Submit what is missing of a work, with `repair` what is damaged of a complete release too; return that."""
+    """Submit what is missing of a work, with `repair` what is damaged of a complete release too; return that.
+
+    What waits for it in the queue is taken out and submitted again, to wait for the new jobs.
+    """
     with disk.lock(work.folder / ".lock", "--out"):
         for stage in work.stages if repair else ():
             if stage.kind == "generate" and is_whole(stage.calls[0]):
@@ -123,47 +126,25 @@ def submit_missing(work: Work, repair: bool = False) -> list[Piece]:
         found = pieces(work)
         missing = [piece for piece in found if piece.state in ("lost", "failed")]
         if missing:
+            again = _taken_out(work, found)
+            missing += again
             folder = new_submission(work)
             arrays = list(plan_arrays(work, missing, folder.name))
             write_arrays(folder, arrays)
-            _start(work, folder, arrays, _active(found))
+            taken = {id(piece) for piece in again}
+            _start(work, folder, arrays, [piece for piece in found if id(piece) not in taken])
     return missing
 
 
-def _active(found: Sequence[Piece]) -> list[str]:
-    """Return the ids of the arrays that wait or run."""
-    jobs = {piece.job for piece in found if piece.state in ("running", "waiting")}
-    return sorted({job.partition("_")[0] for job in jobs if job})
+def _taken_out(work: Work, found: Sequence[Piece]) -> list[Piece]:
+    """Take out of the queue what would never start, or start too soon; return the latter, which was not missing."""
+    again = held_back(work, found) if work.cluster == "slurm" else []
+    held = [piece for piece in found if piece.held]
+    slurm.cancel_tasks([piece.job for piece in (*held, *again) if piece.job])
+    return again
 
 
-def plan_arrays(work: Work, missing: Sequence[Piece], submission: str) -> Iterator[Array]:
-    """Yield the arrays that do what is missing; on SLURM no longer than it allows, elsewhere a single one."""
-    prefix, number = f"hg3-{work.id}-{int(submission.rpartition('-')[2])}", 0
-    if work.cluster != "slurm":
-        yield Array(f"{prefix}-1", tuple(_in_turn(work, missing)))
-        return
-    largest = slurm.largest_array()
-    before: list[str] = []
-    for stage in work.stages:
-        steps = [(piece.stage.name, piece.index) for piece in missing if piece.stage.name == stage.name]
-        names = []
-        for first in range(0, len(steps), largest):
-            number += 1
-            names.append(f"{prefix}-{number}")
-            jobs = tuple((step,) for step in steps[first : first + largest])
-            yield Array(names[-1], jobs, tuple(before))
-        before = names or before
-
-
-def _in_turn(work: Work, missing: Sequence[Piece]) -> list[tuple[Step, ...]]:
-    """Return the pieces shared among as many processes as may run at once; those of several stages all in one."""
-    steps = [(piece.stage.name, piece.index) for piece in missing]
-    several = len(work.stages) > 1 or work.cluster == "debug"
-    jobs = 1 if several else min(work.stages[0].profile.parallel, len(steps))
-    return [tuple(steps[first::jobs]) for first in range(jobs)]
-
-
-def _start(work: Work, folder: Path, arrays: list[Array], active: Sequence[str]) -> None:
+def _start(work: Work, folder: Path, arrays: list[Array], found: Sequence[Piece]) -> None:
     """Start the arrays, and note the ids of each as soon as they are known."""
     if work.cluster == "debug":
         perform([_step(work, step) for job in arrays[0].jobs for step in job])
@@ -173,10 +154,10 @@ def _start(work: Work, folder: Path, arrays: list[Array], active: Sequence[str])
     ids: dict[str, tuple[str, ...]] = {}
     for number, array in enumerate(arrays):
         jobs = [[_step(work, step) for step in job] for job in array.jobs]
-        after = [*active, *(ids[name][0].partition("_")[0] for name in array.after)]
-        stage = work.stage(array.jobs[0][0][0])
-        waits = after if stage != work.stages[0] else ()
-        started = start(work.cluster, folder / array.name, array.name, jobs, stage.profile, waits)
+        stage = stage_of(work, array)
+        profile = stage.profile.model_copy(update={"parallel": at_once(work, arrays, array)})
+        after = [*active_before(work, found, stage), *(ids[name][0].partition("_")[0] for name in array.after)]
+        started = start(work.cluster, folder / array.name, array.name, jobs, profile, after)
         host = f"{socket.gethostname()}:" if work.cluster == "local" else ""
         ids[array.name] = tuple(f"{host}{job}" for job in started)
         arrays[number] = replace(array, ids=ids[array.name])

@@ -9,12 +9,14 @@ from typing import Any
 
 from hg3.cluster import slurm
 from hg3.cluster.kinds import KINDS
-from hg3.cluster.records import Record
+from hg3.cluster.records import IN_LOG, Record
 from hg3.errors import ClusterError, Hg3Error
 from hg3.training.signals import NUMBERS, Stopped, stop_on_signals
 
 REQUEUE = 144  # the exit status on which submitit's local executor and slurm/container.sh start a task again
 BY_SHELL = "HG3_REQUEUED_BY_SHELL"  # set by slurm/container.sh, which asks SLURM from outside the image
+SIGNAL_AT = "HG3_SIGNAL_AT"  # when the time limit's signal is due, in seconds since 1970; the job's shell sets it
+EARLY = 65.0  # seconds that it may come before, of which SLURM's own share is a minute
 STOPPED = 130
 LONGEST_GRACE = 600.0  # seconds
 MOST_IDLE_STARTS = 5
@@ -36,20 +38,32 @@ def perform(steps: list[dict[str, Any]]) -> None:
 def _perform(step: dict[str, Any], stopped: Stopped) -> bool:
     """Do one piece of work; return False if a signal ended it, or came before it."""
     kind, call = KINDS[step["kind"]], step["call"]
-    record = Record(Path(step["record"]), slurm.job_id())
+    record = Record(Path(step["record"]), _job())
     record.begin()
     try:
         finished = not stopped() and kind.perform(call, record.tell, stopped)
-        if not finished and record.idle_starts >= MOST_IDLE_STARTS:
+        if not finished and _is_near_limit() and record.count_idle() >= MOST_IDLE_STARTS:
             raise ClusterError(
-                f"{MOST_IDLE_STARTS} starts in a row were stopped before anything was done; give more minutes, or "
-                "fewer grace_seconds, and submit what is missing"
+                f"{MOST_IDLE_STARTS} starts in a row reached the time limit before anything was done; give more "
+                "minutes, or fewer grace_seconds, and submit what is missing"
             )
     except BaseException as error:
         record.end("failed", sentence(error))
         raise
     record.end("done" if finished else "stopped")
     return finished
+
+
+def _job() -> str | None:
+    """Return the id of this job as `hg3 jobs` knows it: SLURM's, or of one started here that of its process."""
+    here = os.environ.get("SUBMITIT_EXECUTOR") == "local"
+    return os.environ.get("SUBMITIT_LOCAL_JOB_ID") if here else slurm.job_id()
+
+
+def _is_near_limit() -> bool:
+    """Whether a signal that has come may be that of the time limit, and not of a job of more weight."""
+    due = os.environ.get(SIGNAL_AT)
+    return due is None or time.time() >= float(due) - EARLY
 
 
 def sentence(error: BaseException) -> str:
@@ -59,7 +73,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno:
         where = f" ({error.filename})" if error.filename else ""
         return f"the system refused: {os.strerror(error.errno)}{where}"
-    return f"{type(error).__name__}: the log of the job says where"
+    return f"{type(error).__name__}{IN_LOG}"
 
 
 def _go_on_later(stopped: Stopped) -> None:
@@ -69,7 +83,7 @@ def _go_on_later(stopped: Stopped) -> None:
     queue. SIGTERM alone may as well be a cancellation: SLURM, which knows, ends this process when the grace is over,
     and queues it again itself if it was to make room.
     """
-    job = slurm.job_id()
+    job = slurm.own_job()
     if job is None:
         sys.exit(REQUEUE if signal.SIGUSR2 in stopped.caught else STOPPED)
     until = time.monotonic() + LONGEST_GRACE

@@ -71,13 +71,23 @@ def _absolute(name_or_path: str | Path | None) -> str | None:
 
 
 def generation_stage(
-    run: Path, out: Path, patients: int, seed: int = 0, tasks: int = 8, compile: str = "none", **asked: Any
+    run: Path,
+    out: Path,
+    patients: int,
+    seed: int = 0,
+    tasks: int = 8,
+    compile: str = "none",
+    mix: bool = False,
+    **asked: Any,
 ) -> Stage:
-    """Return the making of a release by `tasks` tasks, or by one for each part if there are fewer parts."""
+    """Return the making of a release by `tasks` tasks, or by one for each part if there are fewer parts.
+
+    mix : let tasks on different models of processors or GPUs make it, whose bytes differ.
+    """
     source = open_source(run, default_device())
     asked = {key: value for key, value in asked.items() if value is not None}
     parts = n_parts(make_plan(source, Request(patients, seed, **asked)))
-    return release_stage(parts, {"run": str(run.absolute())}, out, patients, seed, tasks, compile, **asked)
+    return release_stage(parts, {"run": str(run.absolute()), "mix": mix}, out, patients, seed, tasks, compile, **asked)
 
 
 def release_stage(

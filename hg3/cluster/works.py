@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from hg3 import disk
-from hg3.cluster.kinds import Call
+from hg3.cluster.calls import Call
 from hg3.cluster.profiles import Profile
 from hg3.errors import ClusterError
 
 FORMAT = 1
+WORK = "work.json"
 JOBS = ".jobs"  # behind the name of a result: the folder of what was submitted for it
 CLUSTERS = ("slurm", "local", "debug")
 
@@ -70,7 +71,8 @@ def begin_work(out: Path, cluster: str, stages: tuple[Stage, ...]) -> Work:
     work = Work(folder_of(out), os.urandom(4).hex(), cluster, stages)
     work.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (work.folder / "records").mkdir(exist_ok=True)
-    write_work(work)
+    if not disk.write_new_json(work.folder / WORK, _content(work)):  # another submission came since that look
+        raise _occupied(out)
     return work
 
 
@@ -78,19 +80,25 @@ def check_free(out: Path, cluster: str) -> None:
     """Refuse a place that something was submitted to before, and a cluster that is none."""
     if cluster not in CLUSTERS:
         raise ClusterError(f"--cluster {cluster} was given; it is one of {', '.join(CLUSTERS)}")
-    folder = folder_of(out)
-    if (folder / "work.json").exists():
-        raise ClusterError(
-            f"{folder} holds a submission already; look at it with hg3 jobs {out}, submit what is missing with "
-            "--resume, or choose another --out"
-        )
+    if (folder_of(out) / WORK).exists():
+        raise _occupied(out)
+
+
+def _occupied(out: Path) -> ClusterError:
+    return ClusterError(
+        f"{folder_of(out)} holds a submission already; look at it with hg3 jobs {out}, submit what is missing with "
+        "--resume, or choose another --out"
+    )
 
 
 def write_work(work: Work) -> None:
-    """Write what was asked for into the work's folder."""
+    """Write what is asked for now into the work's folder."""
+    disk.write_json(work.folder / WORK, _content(work))
+
+
+def _content(work: Work) -> dict[str, Any]:
     told = [{**vars(stage), "profile": stage.profile.model_dump(mode="json")} for stage in work.stages]
-    content = {"format": FORMAT, "id": work.id, "cluster": work.cluster, "stages": told}
-    disk.write_json(work.folder / "work.json", content)
+    return {"format": FORMAT, "id": work.id, "cluster": work.cluster, "stages": told}
 
 
 def read_work(out: Path) -> Work:
@@ -102,16 +110,16 @@ def read_work(out: Path) -> Work:
         If nothing was submitted for it, or its note is of a newer hg3.
     """
     folder = folder_of(out)
-    if not (folder / "work.json").is_file():
+    if not (folder / WORK).is_file():
         raise ClusterError(f"no job was submitted for {out}: there is no {folder}; begin with hg3 submit")
-    content = disk.read_json(folder / "work.json", "a submission of hg3")
+    content = disk.read_json(folder / WORK, "a submission of hg3")
     try:
         if content["format"] > FORMAT:
             raise ClusterError(f"{folder} has format {content['format']} and this hg3 reads {FORMAT}; update hg3")
         stages = (Stage(s["name"], s["kind"], tuple(s["calls"]), Profile(**s["profile"])) for s in content["stages"])
         return Work(folder, content["id"], content["cluster"], tuple(stages))
     except (KeyError, TypeError, ValueError):
-        raise ClusterError(f"{folder / 'work.json'} is altered: it is not as hg3 writes it; remove {folder}") from None
+        raise ClusterError(f"{folder / WORK} is altered: it is not as hg3 writes it; remove {folder}") from None
 
 
 def submissions(work: Work) -> list[Path]:

@@ -110,3 +110,9 @@ def is_over(job: str) -> bool:
     """Whether a job of plain sbatch waits and runs no longer."""
     asked = ["squeue", "-h", "-j", job, "-t", "pending,running,completing,configuring,suspended"]
     return not subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def accounted(*which: str) -> list[str]:
+    """Return how each start of some jobs ended, as SLURM's accounting has it."""
+    asked = ["sacct", "-D", "-X", "-n", "-P", *which, "-o", "State"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()

@@ -5,12 +5,15 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hg3 import disk
 from hg3.cluster.records import read_record
 from hg3.cluster.state import counts, pieces
 from hg3.cluster.submit import resume, submit
@@ -24,8 +27,10 @@ from hg3.table.write import write_table
 from hg3.training.run import train
 from tests.cluster.cases import (
     CHANGES,
+    PATIENCE,
     PATIENTS,
     SCHEMA,
+    accounted,
     all_done,
     is_over,
     preempt,
@@ -40,6 +45,7 @@ from tests.runs import file_bytes
 pytestmark = pytest.mark.cluster
 SIZES: dict[str, Any] = {"steps": 4, "block_patients": 128, "part_blocks": 4}
 RELEASED, TASKS, KILLS = 20_000, 12, 20
+LONGEST_LIFE = 12  # of a task that is to be killed, in parts that a process makes alone; eight share two cores
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +72,25 @@ def large(run: Path) -> dict[str, bytes]:
     return whole(run, run.parent / "large", RELEASED)
 
 
-def killed(work: Work, dead: set[int], chance: random.Random) -> int:
-    """Kill each task that is at work with a probability of one half; return how many that were."""
-    before = len(dead)
-    for path in (work.folder / "records").glob("*.json"):
-        record = read_record(path)
-        if record.get("state") == "running" and record["process"] not in dead and chance.random() < 0.5:
-            with suppress(ProcessLookupError):  # it ended in the meantime
-                os.kill(record["process"], signal.SIGKILL)
-                dead.add(record["process"])
-    return len(dead) - before
+class Killer:
+    """Kills each task that it sees at work at a moment of its own, until there were enough.
+
+    life : of a task that is to be killed, in seconds since it was first seen, is drawn from nothing to this.
+    """
+
+    def __init__(self, life: float) -> None:
+        self.life, self.chance = life, random.Random(0)
+        self.moments, self.dead = dict[int, float](), set[int]()
+
+    def look(self, work: Work) -> None:
+        for path in (work.folder / "records").glob("*.json"):
+            record, now = read_record(path), time.monotonic()
+            if record.get("state") != "running" or record["process"] in self.dead or len(self.dead) == KILLS:
+                continue
+            if now >= self.moments.setdefault(record["process"], now + self.chance.uniform(0.0, self.life)):
+                with suppress(ProcessLookupError):  # it ended in the meantime
+                    os.kill(record["process"], signal.SIGKILL)
+                    self.dead.add(record["process"])
 
 
 def harm(release: Path) -> bool:
@@ -89,26 +104,55 @@ def harm(release: Path) -> bool:
     return True
 
 
-def test_kills_and_damage_leave_no_trace(slurm: Path, run: Path, large: dict[str, bytes], tmp_path: Path) -> None:
-    out, chance = tmp_path / "release", random.Random(0)
-    work = submit(out, "slurm", (stage_of(run, out, RELEASED, TASKS),))
-    assert [len(array.jobs) for array in read_arrays(submissions(work)[0])] == [8, 4]  # MaxArraySize is 8
-    kills, harmed, dead = 0, False, set[int]()
+def made(work: Work, out: Path, killer: Killer, harmed: bool) -> bool:
+    """Wait until a release is made, while tasks are killed and parts are harmed; return whether any were."""
+    end, asked = time.monotonic() + 2 * PATIENCE, 0.0
+    while time.monotonic() < end:
+        killer.look(work)
+        harmed = harmed or (len(killer.dead) > KILLS // 2 and harm(out))
+        if time.monotonic() > asked + 1:
+            found, asked = {piece.state for piece in pieces(work)}, time.monotonic()
+            if found == {"done"}:
+                return harmed
+            if not found & {"running", "waiting"}:
+                resume(out)
+        time.sleep(0.05)
+    raise AssertionError(f"{out} was not made in {2 * PATIENCE:.0f} s")
 
-    def kill_or_resume() -> bool:
-        nonlocal kills, harmed
-        kills += killed(work, dead, chance)
-        harmed = harmed or (kills > KILLS // 2 and harm(out))
-        if {piece.state for piece in pieces(work)} <= {"done", "lost", "failed"}:
-            resume(out)
-        return kills >= KILLS
 
-    until(f"{KILLS} kills", kill_or_resume, every=0.1)
-    until("two parts to harm", lambda: harmed or harm(out), every=0.1)
-    while any(piece.state != "done" for piece in settled(work)):
-        resume(out)
-    assert file_bytes(out) == large
-    verify_release(out)
+def test_kills_and_damage_leave_no_trace(
+    slurm: Path, run: Path, large: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many releases as it takes for 20 kills, at moments spread over several parts."""
+    sampling = disk.read_json(run.parent / "large" / "provenance.json", "a release")["sampling_seconds"]
+    killer, harmed = Killer(LONGEST_LIFE * sampling * SIZES["part_blocks"] * SIZES["block_patients"] / RELEASED), False
+    for number in count():
+        out = tmp_path / f"release-{number}"
+        work = submit(out, "slurm", (stage_of(run, out, RELEASED, TASKS),))
+        assert [len(array.jobs) for array in read_arrays(submissions(work)[0])] == [8, 4]  # MaxArraySize is 8
+        harmed = made(work, out, killer, harmed)
+        settled(work)
+        assert file_bytes(out) == large
+        verify_release(out)
+        if len(killer.dead) == KILLS and harmed:
+            break
+    with monkeypatch.context() as patched:
+        asked = commands_asked(patched)
+        assert len(pieces(work)) == TASKS
+    assert asked == ["squeue", "sacct"]  # of twelve tasks, in two arrays and whatever was submitted again
+
+
+def commands_asked(patched: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that every command that is started from now on goes to."""
+    asked: list[str] = []
+    run = subprocess.run
+
+    def noted(command: list[str], **given: Any) -> Any:
+        asked.append(command[0])
+        return run(command, **given)
+
+    patched.setattr(subprocess, "run", noted)
+    return asked
 
 
 def test_signals_and_preemption_leave_no_trace(slurm: Path, run: Path, large: dict[str, bytes], tmp_path: Path) -> None:
@@ -126,31 +170,46 @@ def test_signals_and_preemption_leave_no_trace(slurm: Path, run: Path, large: di
 
 
 SUBMIT = """
-import sys
+import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
+import submitit
+from hg3.cluster import jobs
 from hg3.cluster.submit import submit
 from tests.cluster.test_generation import stage_of
-run, out = map(Path, sys.argv[1:])
-from dataclasses import replace
+run, out, moment = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+real, calls = jobs.start, []
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+def start(*given):
+    calls.append(1)
+    return die() if moment == "arrays" and len(calls) == 2 else real(*given)
+jobs.start = start
+if moment == "noted":  # what is to be submitted is, and nothing was
+    jobs.start = die
+if moment == "queued":  # SLURM has the jobs, and what they are to do has not its name yet
+    submitit.core.utils.JobPaths.move_temporary_file = die
 first = stage_of(run, out, 2048, 2)
 submit(out, "slurm", (first, replace(first, name="second")))
 """
 
 
 def test_submitter_is_killed(slurm: Path, run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "release"
-    submitter = subprocess.Popen([sys.executable, "-c", SUBMIT, str(run), str(out)])
-    begun = tmp_path / "release.jobs" / "submission-0001"
-    until("an array is submitted", lambda: (arrays := read_arrays(begun)) and arrays[0].ids, every=0.01)
-    submitter.kill()
-    submitter.wait()
-    work = read_work(out)
-    for _ in range(3):
-        if all(piece.state == "done" for piece in settled(work)):
-            break
-        resume(out)
-    assert counts(settled(work))["done"] == 4
-    assert file_bytes(out) == whole(run, tmp_path / "whole", 2048)
+    """Between two arrays; before the first one is submitted; and before its jobs can find what they are to do."""
+    outs = {moment: tmp_path / moment for moment in ("arrays", "noted", "queued")}
+    died = [subprocess.Popen([sys.executable, "-c", SUBMIT, str(run), str(outs[m]), m]) for m in outs]
+    assert [submitter.wait() for submitter in died] == [-signal.SIGKILL] * 3
+    sent = [[bool(array.ids) for array in read_arrays(submissions(read_work(out))[0])] for out in outs.values()]
+    assert sent == [[True, False], [False, False], [False, False]]
+    wanted = whole(run, tmp_path / "whole", 2048)
+    for out in outs.values():
+        work = read_work(out)
+        for _ in range(3):
+            if all(piece.state == "done" for piece in settled(work)):
+                break
+            resume(out)
+        assert counts(settled(work))["done"] == 4, out
+        assert file_bytes(out) == wanted
 
 
 def test_two_tasks_that_own_the_same_parts(slurm: Path, run: Path, tmp_path: Path) -> None:
@@ -162,10 +221,14 @@ def test_two_tasks_that_own_the_same_parts(slurm: Path, run: Path, tmp_path: Pat
     assert file_bytes(out) == whole(run, tmp_path / "whole", 2048)
 
 
-def test_sbatch_alone_makes_the_same_release(slurm: Path, run: Path, tmp_path: Path) -> None:
+def test_sbatch_alone_makes_the_same_release_through_a_requeue(slurm: Path, run: Path, tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "slurm" / "generate.sbatch"
     options = ["--array=1-2", "--mem=1G", "-o", str(tmp_path / "log-%a")]
-    job = sbatch(*options, script, run, tmp_path / "release", 3000, "--seed", 7, "--steps", 4)
+    release, patients = tmp_path / "release", 12_000
+    job = sbatch(*options, script, run, release, patients, "--seed", 7, "--steps", 4)
+    until("a part is made", lambda: (made := parts_made(release)) and made[0], every=0.1)
+    subprocess.run(["scancel", "--signal=USR1", f"{job}_1"], check=True)
     until("the array ends", lambda: is_over(job))
-    assert generate(run, tmp_path / "whole", 3000, seed=7, steps=4)
-    assert file_bytes(tmp_path / "release") == file_bytes(tmp_path / "whole")
+    assert generate(run, tmp_path / "whole", patients, seed=7, steps=4)
+    assert file_bytes(release) == file_bytes(tmp_path / "whole")
+    until("it was put back once", lambda: sorted(accounted("-j", job)) == ["COMPLETED", "COMPLETED", "REQUEUED"])

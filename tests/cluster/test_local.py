@@ -13,16 +13,17 @@ import pytest
 from hg3 import disk
 from hg3.cli.cluster import STAGES
 from hg3.cluster import slurm
+from hg3.cluster.arrays import plan_arrays
 from hg3.cluster.kinds import KINDS, run_of
 from hg3.cluster.pipeline import pipeline_stages
 from hg3.cluster.profiles import Profile
 from hg3.cluster.record import read_record as read_tracking
 from hg3.cluster.records import read_record
 from hg3.cluster.state import pieces
-from hg3.cluster.submit import cancel, plan_arrays, resume, submit, would_submit
+from hg3.cluster.submit import cancel, resume, submit, would_submit
 from hg3.cluster.tasks import perform
 from hg3.cluster.verbs import generation_stage, seeds_of, tracked_stages, training_stage
-from hg3.cluster.works import Stage, begin_work, folder_of, read_work
+from hg3.cluster.works import Stage, begin_work, folder_of, read_work, submissions
 from hg3.errors import ClusterError, ConfigError, RunError
 from hg3.release.repair import reopen_damaged
 from hg3.release.writer import generate
@@ -110,7 +111,7 @@ def test_starts_that_do_nothing_end_one_day(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(SystemExit):
             perform(steps)
         assert read_record(record)["state"] == "stopped"
-    with pytest.raises(ClusterError, match="5 starts in a row were stopped before anything was done; give more min"):
+    with pytest.raises(ClusterError, match="5 starts in a row reached the time limit before anything was done; give"):
         perform(steps)
     assert read_record(record)["state"] == "failed"
 
@@ -126,7 +127,7 @@ def test_blocks_of_a_part_that_was_given_up_are_nothing_done(tmp_path: Path, mon
     for _ in range(4):
         with pytest.raises(SystemExit):
             perform(steps)
-    with pytest.raises(ClusterError, match="5 starts in a row were stopped before anything was done"):
+    with pytest.raises(ClusterError, match="5 starts in a row reached the time limit before anything was done"):
         perform(steps)
 
 
@@ -307,6 +308,29 @@ def test_sbatch_resumes_with_its_tracking(tmp_path: Path, track: list[str]) -> N
     assert said[said.index("--resume") :] == ["--resume", "--updates", "20", *track]
 
 
+@pytest.mark.parametrize(("code", "asked"), [(138, 3), (0, 0), (1, 0), (143, 0)])
+@pytest.mark.parametrize("name", ["train", "generate"])
+def test_sbatch_asks_again_until_it_is_put_back(tmp_path: Path, name: str, code: int, asked: int) -> None:
+    """Only after USR1, which comes before the time limit; and a busy controller may refuse."""
+    bodies = {
+        "srun": f'echo "$@" > {tmp_path}/started; exit {code}',
+        "scontrol": f'echo "$@" >> {tmp_path}/asked; test "$(wc -l < {tmp_path}/asked)" = 3',
+        "sleep": "",
+    }
+    for program, body in bodies.items():
+        (tmp_path / program).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        (tmp_path / program).chmod(0o755)
+    task = {"JOB_ID": "7", "TASK_ID": "2", "TASK_MIN": "1", "TASK_MAX": "3", "TASK_COUNT": "3"}
+    env = {**os.environ, **{f"SLURM_ARRAY_{key}": value for key, value in task.items()}}
+    env |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HG3": "container.sh hg3.sif hg3"}
+    script = Path(__file__).parents[2] / "slurm" / f"{name}.sbatch"
+    given = ["bash", str(script), str(tmp_path / "a"), str(tmp_path / "b"), "20"]
+    assert subprocess.run(given, env=env, capture_output=True, check=False).returncode == code
+    assert f"container.sh hg3.sif hg3 {name} " in (tmp_path / "started").read_text(encoding="utf-8")
+    found = (tmp_path / "asked").read_text().splitlines() if (tmp_path / "asked").exists() else []
+    assert found == ["requeue 7_2"] * asked
+
+
 def test_judged_release_is_attached_before_its_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The certificate says that a release is judged, so whoever is killed after it never attaches."""
     run, release, report = (tmp_path / name for name in ("run", "release", "report"))
@@ -360,6 +384,23 @@ def test_background_training_is_killed_cancelled_and_resumed(tmp_path: Path) -> 
     all_done(work)
     train(tmp_path / "table.parquet", tmp_path / "alone", tmp_path / "schema.toml", changes=LONG, updates=400, seed=0)
     assert last(run) == last(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_background_training_goes_on_after_its_time_limit(tmp_path: Path) -> None:
+    """USR2 comes 20 s after the start, as often as it takes; submitit starts again what ended with status 144."""
+    stage = stage_of(tmp_path, [0], 6000, LONG)
+    profile = Profile(parallel=1, minutes=1, grace_seconds=40)
+    work = submit(tmp_path / "runs", "local", (replace(stage, profile=profile),))
+    for _ in range(3):  # on a slow machine six starts may not be enough
+        if settled(work)[0].state == "done":
+            break
+        resume(tmp_path / "runs")
+    all_done(work)
+    first = submissions(work)[0].glob("*/*_log.out")
+    assert sum(log.read_text(encoding="utf-8").count("Loading pickle") for log in first) > 1
+    train(tmp_path / "table.parquet", tmp_path / "alone", tmp_path / "schema.toml", changes=LONG, updates=6000, seed=0)
+    assert last(tmp_path / "runs" / "seed-0") == last(tmp_path / "alone")
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from hg3.cluster.jobs import gpus_here, parameters, python_here
 from hg3.cluster.profiles import Profile, load_profile
+from hg3.cluster.tasks import SIGNAL_AT
 from hg3.errors import ConfigError
 
 
@@ -71,6 +73,14 @@ def test_what_this_machine_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
     say = "import os, signal; print(*(os.environ[key] for key in ('A', 'B', 'CUDA_VISIBLE_DEVICES')), os.getpid())"
     with subprocess.Popen([*words, "-c", say], stdout=subprocess.PIPE, text=True) as process:
         assert process.communicate()[0].strip() == f"x y x yx y GPU-b {process.pid}"  # no shell keeps signals from it
+
+
+def test_job_knows_when_the_signal_before_its_limit_is_due() -> None:
+    words = shlex.split(python_here(Profile(minutes=30, grace_seconds=7), ""))
+    began = int(time.time())
+    say = f"import os; print(os.environ[{SIGNAL_AT!r}])"
+    due = int(subprocess.run([*words, "-c", say], capture_output=True, text=True, check=True).stdout)
+    assert began <= due - (30 * 60 - 7) <= time.time()
 
 
 def test_what_submitit_is_asked_for() -> None:

@@ -2,16 +2,19 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from hg3.cluster.merge import merge_runs
 from hg3.cluster.places import sqlite_uri
 from hg3.cluster.record import read_record as read_tracking
-from hg3.cluster.state import pieces
+from hg3.cluster.records import read_record
 from hg3.cluster.submit import cancel, resume, submit
 from hg3.cluster.verbs import tracked_stages
 from hg3.cluster.works import Work, read_arrays, submissions
@@ -20,6 +23,7 @@ from hg3.table.write import write_table
 from hg3.training.checkpoint import checkpoints
 from tests.cluster.cases import (
     PATIENTS,
+    accounted,
     all_done,
     ended,
     is_over,
@@ -139,6 +143,52 @@ def test_cancelled_training_keeps_its_last_step_and_goes_on(slurm: Path, table: 
     assert resume(tmp_path / "runs") == []
 
 
+LIES = """#!/bin/sh
+# Instead of SLURM's own: says that it has put the job back, and has not, as where the requeue's signal kills it.
+echo "$@" >> "$(dirname "$0")/asked"
+"""
+
+
+def test_lost_requeue_is_seen_and_made_good(slurm: Path, table: Path, tmp_path: Path) -> None:
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(LIES, encoding="utf-8")
+    scontrol.chmod(0o755)
+    setup = f"export OMP_NUM_THREADS=1\nexport PATH={scontrol.parent}:$PATH"
+    work = submit(tmp_path / "runs", "slurm", (trainings(table, tmp_path / "runs", [6], 60, setup=setup),))
+    run = tmp_path / "runs" / "seed-6"
+    until("a checkpoint", lambda: checkpoints(run))
+    (array,) = read_arrays(submissions(work)[0])
+    subprocess.run(["scancel", "--signal=USR2", f"--name={array.name}"], check=True)
+    (piece,) = settled(work)
+    assert piece.state == "lost" and (scontrol.parent / "asked").read_text() == f"requeue {array.ids[0]}\n"
+    assert [piece.name for piece in resume(tmp_path / "runs")] == ["seed-6"]
+    all_done(work)
+    assert weights(run) == undisturbed(table, tmp_path / "whole", 6, 60)
+
+
+def test_stage_waits_for_what_goes_back_into_the_queue_and_what_is_resumed(
+    slurm: Path, table: Path, tmp_path: Path
+) -> None:
+    """Of the first stage one task is cancelled, and resumed; the other is put back. The second begins after both."""
+    runs = tmp_path / "runs"
+    stages = (trainings(table, runs, [0, 1], 80), replace(trainings(table, runs, [2], 20), name="second"))
+    work = submit(runs, "slurm", stages)
+    until("each seed has a checkpoint", lambda: all(checkpoints(runs / f"seed-{seed}") for seed in (0, 1)))
+    ids = read_arrays(submissions(work)[0])[0].ids
+    subprocess.run(["scancel", ids[0]], check=True)
+    subprocess.run(["scancel", "--signal=USR2", ids[1]], check=True)
+    until("the cancelled one has ended", lambda: states(work)[0] == "lost")
+    assert states(work)[1:] in (["running", "waiting"], ["waiting", "waiting"])
+    assert [piece.name for piece in resume(runs)] == ["seed-0", "seed-2"]
+    all_done(work)
+    first, second = ([read_record(work.record(s, i)) for i in range(len(s.calls))] for s in work.stages)
+    assert max(record["at"] for record in first) <= second[0]["began"]
+    assert sorted(starts_of_each(work)) == [1, 1, 1, 2]  # cancelled, resumed, the second stage, and put back
+    for seed in (0, 1):
+        assert weights(runs / f"seed-{seed}") == undisturbed(table, tmp_path / f"whole-{seed}", seed, 80)
+
+
 def test_failure_for_good_is_told_with_its_reason(slurm: Path, table: Path, tmp_path: Path) -> None:
     lent = Path(shutil.copy(table, tmp_path / "lent.parquet"))
     work = submit(tmp_path / "runs", "slurm", (trainings(lent, tmp_path / "runs", [0], 20),))
@@ -157,11 +207,11 @@ def test_full_disk(slurm: Path, table: Path, tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("no file system can be mounted here, so that none can be full")
     try:
-        work = submit(tmp_path / "runs", "slurm", (trainings(table, small / "runs", [3], 60),))
+        work = submit(small / "runs", "slurm", (trainings(table, small / "runs", [3], 60),))
         (piece,) = settled(work)
         assert piece.state == "failed" and "No space left on device" in str(piece.why)
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
-        resume(tmp_path / "runs")
+        resume(small / "runs")
         all_done(work)
         assert weights(small / "runs" / "seed-3") == undisturbed(table, tmp_path / "whole", 3, 60)
     finally:
@@ -215,16 +265,46 @@ def test_time_limit_is_survived(limited: tuple[Work, dict[str, str]]) -> None:
     assert weights(Path(work.stages[0].calls[0]["out"])) == wanted
 
 
-def test_states_are_told_without_a_question_each(
-    slurm: Path, limited: tuple[Work, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    run = subprocess.run
+@pytest.mark.slow
+def test_eight_jobs_track_at_once(slurm: Path, table: Path, tmp_path: Path) -> None:
+    """To one sqlite store that the submitter has prepared; what a job had no time for, the merge brings."""
+    mlflow = pytest.importorskip("mlflow")
+    uri, runs = sqlite_uri(tmp_path / "mlflow.db"), tmp_path / "runs"
+    work = submit(runs, "slurm", tracked_stages((trainings(table, runs, range(8), 60),), uri, "eight"))
+    all_done(work, 900)
+    until("all jobs have ended for good", lambda: ended(work))
+    merge_runs([runs])
+    assert {sent for _, sent in merge_runs([runs])} == {0}
+    for seed in range(8):
+        assert found(runs / f"seed-{seed}", uri) == expected(runs / f"seed-{seed}")
+    client = mlflow.MlflowClient(uri)
+    told = client.search_runs([client.get_experiment_by_name("hg3").experiment_id])
+    wanted = sorted([("eight", "FINISHED"), *((f"seed {seed}", "FINISHED") for seed in range(8))])
+    assert sorted((one.info.run_name, one.info.status) for one in told) == wanted
 
-    def noted(command: list[str], **given: Any) -> Any:
-        asked.append(command[0])
-        return run(command, **given)
 
-    monkeypatch.setattr(subprocess, "run", noted)
-    assert states(limited[0]) == [piece.state for piece in pieces(limited[0])]
-    assert sorted(asked) == ["sacct", "sacct", "squeue", "squeue"]
+def test_lost_node(slurm: Path, table: Path, tmp_path: Path) -> None:
+    """The last of all: what runs on the node goes with it."""
+    work = submit(tmp_path / "runs", "slurm", (trainings(table, tmp_path / "runs", [7, 8], 80),))
+    runs = [tmp_path / "runs" / f"seed-{seed}" for seed in (7, 8)]
+    until("each seed has a checkpoint", lambda: all(checkpoints(run) for run in runs))
+    lose_node(slurm, work)
+    all_done(work)
+    assert starts_of_each(work) == [2, 2]
+    (array,) = read_arrays(submissions(work)[0])
+    until("SLURM has seen the node fail", lambda: accounted(f"--name={array.name}").count("NODE_FAIL") == 2)
+    for seed, run in zip((7, 8), runs, strict=True):
+        assert weights(run) == undisturbed(table, tmp_path / f"whole-{seed}", seed, 80)
+
+
+def lose_node(home: Path, work: Work) -> None:
+    """Let the node's daemon and a work's processes die as in a power cut, and the node come back."""
+    node = subprocess.run(["sinfo", "-h", "-o", "%n"], capture_output=True, text=True, check=True).stdout.strip()
+    os.kill(int((home / "run" / "slurmd.pid").read_text()), signal.SIGKILL)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
+    for path in (work.folder / "records").glob("*.json"):
+        with suppress(ProcessLookupError):
+            os.kill(read_record(path)["process"], signal.SIGKILL)
+    daemon = shutil.which("slurmd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    subprocess.run([str(daemon), "-N", node], stdin=subprocess.DEVNULL, check=True)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=True)
