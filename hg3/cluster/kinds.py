@@ -11,9 +11,10 @@ from hg3.cluster.merge import attach
 from hg3.cluster.record import RECORD
 from hg3.cluster.seeds import is_trained, train_seed
 from hg3.errors import RunError
+from hg3.release.making import PLAN
 from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.share import generate_share, shares_made
-from hg3.release.writer import PLAN, generate
+from hg3.release.writer import generate
 
 
 class Kind(NamedTuple):

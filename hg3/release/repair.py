@@ -6,8 +6,8 @@ from typing import Any
 
 from hg3 import disk
 from hg3.errors import RunError
+from hg3.release.making import PLAN
 from hg3.release.manifest import INCOMPLETE, PROVENANCE, SUMS, read_manifest
-from hg3.release.writer import PLAN
 
 OF_WHOLE = {"mixed", "rows", "guardrail", "parts"}  # what a manifest holds beside the plan
 

@@ -7,19 +7,10 @@ from typing import Any
 
 from hg3 import disk
 from hg3.errors import RunError
+from hg3.release.making import PLAN, Making, Report, begin, beside_others, is_complete, open_making
 from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.plan import Request, n_parts
-from hg3.release.writer import (
-    PLAN,
-    Making,
-    Report,
-    begin,
-    beside_others,
-    complete,
-    is_complete,
-    make_parts,
-    open_making,
-)
+from hg3.release.writer import complete, make_parts
 
 
 class _StopError(Exception):

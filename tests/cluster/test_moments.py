@@ -17,8 +17,8 @@ from hg3.cluster.submit import resume
 from hg3.cluster.tasks import perform
 from hg3.cluster.verbs import generation_stage
 from hg3.cluster.works import Stage, Work, begin_work
+from hg3.release.making import PLAN
 from hg3.release.verify import verify_release
-from hg3.release.writer import PLAN
 from tests import runs
 from tests.runs import SIZES, file_bytes, make_release, make_run
 

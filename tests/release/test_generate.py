@@ -15,9 +15,10 @@ import torch
 
 from hg3 import disk
 from hg3.errors import ConfigError, Hg3Error, ReleaseError, RunError
+from hg3.release import making, writer
 from hg3.release import plan as plan_module
-from hg3.release import writer
 from hg3.release.load import load
+from hg3.release.making import PLAN
 from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.recompute import agreeing_share
 from hg3.release.verify import verify_release
@@ -313,7 +314,7 @@ def test_a_node_that_sees_late_that_a_release_is_complete_leaves_it_alone(
     with monkeypatch.context() as patched:
         patched.setattr(writer, "make_block", lambda *_: pytest.fail("computed again"))
         left = [
-            remember(patched, release / INCOMPLETE / writer.PLAN, True, plan),
+            remember(patched, release / INCOMPLETE / PLAN, True, plan),
             remember(patched, release / SUMS, False, sums),
         ]
         assert generate(run, release, 40, **SIZES)
@@ -427,7 +428,7 @@ def test_nan_is_refused_and_never_released(
     broken = dataclasses.replace(source, network=NanOnce(source.network, call=3 * 5 + 1, row=7))
     release = tmp_path / "r"
     with monkeypatch.context() as patched:
-        patched.setattr(writer, "open_source", lambda *_: broken)
+        patched.setattr(making, "open_source", lambda *_: broken)
         with pytest.raises(ReleaseError, match=r"NaN or infinity for 1 patients \(87\), first at step 1; .* refused"):
             generate(run, release, PATIENTS, **SIZES)
     assert sorted(path.name for path in (release / "data").iterdir()) == ["part-00000.parquet", "part-00001.parquet"]

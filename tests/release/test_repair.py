@@ -7,10 +7,11 @@ import pytest
 
 from hg3 import disk
 from hg3.errors import ReleaseError
+from hg3.release.making import PLAN
 from hg3.release.manifest import INCOMPLETE
 from hg3.release.repair import reopen_damaged
 from hg3.release.verify import verify_release
-from hg3.release.writer import PLAN, generate
+from hg3.release.writer import generate
 from tests import runs
 from tests.runs import SIZES, file_bytes
 

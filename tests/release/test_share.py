@@ -13,9 +13,10 @@ import pytest
 
 from hg3 import disk
 from hg3.release import writer
+from hg3.release.making import PLAN
 from hg3.release.manifest import INCOMPLETE, SUMS
 from hg3.release.share import generate_share, order, parts_made, shares_made
-from hg3.release.writer import PLAN, generate
+from hg3.release.writer import generate
 from tests import runs
 from tests.runs import SIZES, file_bytes
 
