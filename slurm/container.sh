@@ -70,6 +70,7 @@ for name in $early; do
     pass_on "$name"
 done
 status=0
+wait "$child" || status=$? # also of a child that an early signal has ended by now
 while kill -0 "$child" 2> /dev/null; do # a trap ends the waiting, not the child
     status=0
     wait "$child" || status=$?

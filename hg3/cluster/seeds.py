@@ -25,13 +25,15 @@ def train_seed(call: Call, tell: Tell, stop: Stop) -> bool:
     begun = (out / "config.toml").is_file()
     settings = {} if begun else {"schema": call["schema"], "preset": call["preset"], "changes": call["changes"]}
     length = {"updates": call["updates"]} if call["updates"] else {"minutes": call["minutes"]}
-    with tracked(out, call.get("tracking"), partial(print, file=sys.stderr)) as tracker:
+    warn = partial(print, file=sys.stderr)
+    with tracked(out, call.get("tracking"), warn) as tracker:
 
         def both(entry: dict[str, Any]) -> None:
             tell(entry["update"], entry["total"])
             tracker.report(entry)
 
-        finished = train(call["table"], out, seed=call["seed"], resume=begun, report=both, **settings, **length)
+        told: dict[str, Any] = {"report": both, "warn": warn}
+        finished = train(call["table"], out, seed=call["seed"], resume=begun, **told, **settings, **length)
         if finished:
             tracker.report({})  # of a start that had no update to make, but that the store has not been told of
         tracker.status = "FINISHED" if finished else "SCHEDULED"
