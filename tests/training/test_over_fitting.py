@@ -14,8 +14,9 @@ from tests.training.cases import Inputs, make_inputs, tiny_train
 
 pytestmark = pytest.mark.slow
 N_PATIENTS = 60  # 36 train, 9 validate: few enough to be known by heart
-MANY = 3000
+MANY = 1500
 ABLE = {"network.width": "32", "training.batch": "16", "training.learning_rate": "3e-3", "training.ema": "0.99"}
+DEAF = {"training.patience": "1000"}  # to validation, so that it goes on until everybody is known by heart
 
 
 def entries(run: Path) -> list[dict[str, Any]]:
@@ -25,17 +26,23 @@ def entries(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def memorised(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on columns of which nothing is to be learnt but who has which."""
-    folder = tmp_path_factory.mktemp("memorised")
-    inputs = make_inputs(folder, make_table(N_PATIENTS))
-    assert tiny_train(inputs, folder / "run", updates=MANY, changes=ABLE)
-    return folder / "run"
+def inputs_of_noise(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """Columns of which nothing is to be learnt but who has which."""
+    return make_inputs(tmp_path_factory.mktemp("noise"), make_table(N_PATIENTS))
 
 
-def test_training_stops_by_itself(memorised: Path) -> None:
-    stopped = read_state(checkpoints(memorised)[-1])
-    assert stopped["update"] < MANY and stopped["total"] == MANY
+@pytest.fixture(scope="module")
+def memorised(one_thread: None, inputs_of_noise: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("memorised") / "run"
+    assert tiny_train(inputs_of_noise, run, updates=MANY, changes=ABLE | DEAF)
+    return run
+
+
+def test_training_stops_by_itself(one_thread: None, inputs_of_noise: Inputs, tmp_path: Path) -> None:
+    assert tiny_train(inputs_of_noise, tmp_path / "run", updates=MANY, changes=ABLE)
+    stopped = read_state(checkpoints(tmp_path / "run")[-1])
+    assert stopped["update"] < MANY == stopped["total"]
+    assert read_state(best_checkpoint(tmp_path / "run"))["update"] < stopped["update"]
 
 
 def test_the_attack_tells_who_was_trained_on(memorised: Path) -> None:
